@@ -1,0 +1,4 @@
+//! Every forwarding decision.
+#![no_std]
+#![forbid(unsafe_code)]
+extern crate alloc;

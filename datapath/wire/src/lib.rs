@@ -1,0 +1,3 @@
+//! Bytes to fields and back.
+#![no_std]
+#![forbid(unsafe_code)]
