@@ -1,1 +1,11 @@
+//! What the two processes and the command line say to each other: the desired state of the datapath as one
+//! document, the messages that carry it, and the codec that moves them (and descriptors) over unix sockets.
+//!
+//! This is the only crate both sides share. It knows nothing of the engine, of XML or of netlink.
 
+pub mod api;
+pub mod codec;
+pub mod document;
+pub mod message;
+
+pub use document::Document;

@@ -1,0 +1,169 @@
+//! The API between command line and control: NUL-terminated JSON over a unix socket (the Varlink framing).
+//!
+//! A request is `{"method": "net-start", "parameters": {...}}`; the answer is either
+//! `{"parameters": {...}}` or `{"error": {"message": "...", "detail": "..."}}`.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+/// Environment variable and default place of the API socket.
+pub const SOCKET_ENV: &str = "PONTOON_SOCKET";
+pub const DEFAULT_RUNTIME_DIR: &str = "/run/pontoon";
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/pontoon";
+pub const SOCKET_NAME: &str = "pontoon.sock";
+
+/// A verb and its arguments. `network` is a name or a UUID.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "method", content = "parameters", rename_all = "kebab-case")]
+pub enum Request {
+    Ping,
+    /// `file` is only for messages.
+    NetDefine {
+        xml: String,
+        file: String,
+    },
+    NetCreate {
+        xml: String,
+        file: String,
+    },
+    NetStart {
+        network: String,
+    },
+    NetDestroy {
+        network: String,
+    },
+    NetUndefine {
+        network: String,
+    },
+    NetAutostart {
+        network: String,
+        disable: bool,
+    },
+    NetList,
+    NetInfo {
+        network: String,
+    },
+    NetDumpxml {
+        network: String,
+        inactive: bool,
+    },
+    NetDhcpLeases {
+        network: String,
+        mac: Option<String>,
+    },
+    AttachInterface {
+        domain: String,
+        /// `network` or `bridge`.
+        kind: String,
+        source: String,
+        target: Option<String>,
+        mac: Option<String>,
+        netns: Option<String>,
+    },
+    DetachInterface {
+        domain: String,
+        kind: String,
+        mac: Option<String>,
+    },
+    Bridges,
+    BridgeMacs {
+        bridge: String,
+    },
+    Status,
+}
+
+/// One answer of the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Response {
+    Parameters(Reply),
+    Error(Failure),
+}
+
+/// `message` is libvirt's words (`Network not found: no network with matching name 'x'`); `detail` says where
+/// and how to mend it, already laid out for a terminal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "reply")]
+pub enum Reply {
+    Done {
+        warnings: Vec<String>,
+    },
+    /// The canonical name of the network that was defined or created.
+    Defined {
+        name: String,
+        warnings: Vec<String>,
+    },
+    Networks {
+        networks: Vec<NetworkInfo>,
+    },
+    Network {
+        network: NetworkInfo,
+    },
+    Xml {
+        xml: String,
+    },
+    Leases {
+        leases: Vec<LeaseInfo>,
+    },
+    Attached {
+        interface: String,
+        mac: String,
+    },
+    Bridges {
+        bridges: Vec<BridgeInfo>,
+    },
+    Macs {
+        macs: Vec<MacInfo>,
+    },
+    Status {
+        status: Box<crate::message::Status>,
+        pid: u32,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkInfo {
+    pub name: String,
+    pub uuid: String,
+    pub active: bool,
+    pub persistent: bool,
+    pub autostart: bool,
+    pub bridge: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseInfo {
+    /// Unix seconds; 0 is infinite.
+    pub expiry: u64,
+    pub mac: String,
+    pub ip: Ipv4Addr,
+    pub prefix: u8,
+    pub hostname: Option<String>,
+    /// Hex octets with colons, e.g. `01:52:54:00:58:e4:7f`.
+    pub client_id: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeInfo {
+    pub name: String,
+    pub mac: String,
+    pub stp: bool,
+    /// Guests' interfaces, sorted.
+    pub interfaces: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MacInfo {
+    pub port: u16,
+    pub mac: String,
+    pub local: bool,
+    pub age_seconds: u32,
+}

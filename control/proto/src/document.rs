@@ -1,0 +1,116 @@
+//! The desired state of the datapath, complete in itself. Control builds it, the datapath compiles it.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+/// Six octets, in the order they are sent.
+pub type Mac = [u8; 6];
+
+/// Everything the datapath has to know. Ids are chosen by control and stay the same while the thing lives.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Document {
+    /// Grows by one with every change; the datapath acknowledges it.
+    pub generation: u64,
+    pub networks: Vec<Network>,
+    pub uplinks: Vec<Uplink>,
+    pub ports: Vec<Port>,
+    /// How many resolvers the host has, and how many connected sockets of each were passed.
+    pub resolvers: u16,
+    pub sockets_per_resolver: u16,
+}
+
+/// One virtual network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    pub id: u16,
+    pub name: String,
+    pub forward: Forward,
+    /// The gateway's MAC address, also that of the bridge device in the host.
+    pub mac: Mac,
+    /// Gateway address and prefix; a network may have none.
+    pub address: Option<Ipv4Net>,
+    /// Bytes of an IP packet.
+    pub mtu: u16,
+    /// The uplink this network leaves by; `None` on isolated networks.
+    pub uplink: Option<u16>,
+    /// External TCP and UDP ports (and ICMP ids) NAT may use, inclusive.
+    pub nat_ports: (u16, u16),
+    pub dhcp: Option<Dhcp>,
+    pub dns: Dns,
+    /// Seconds after which a learned address is forgotten (IEEE 802.1D default 300).
+    pub ageing_seconds: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Forward {
+    Isolated,
+    Nat,
+    Route,
+    Open,
+    Bridge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dhcp {
+    /// Inclusive pools.
+    pub ranges: Vec<(Ipv4Addr, Ipv4Addr)>,
+    pub hosts: Vec<DhcpHost>,
+    /// `u32::MAX` is infinite.
+    pub lease_seconds: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DhcpHost {
+    pub mac: Option<Mac>,
+    pub client_id: Option<Vec<u8>>,
+    pub name: Option<String>,
+    pub ip: Option<Ipv4Addr>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dns {
+    pub enabled: bool,
+    pub domain: Option<String>,
+    pub local_only: bool,
+    pub forward_plain_names: bool,
+    pub hosts: Vec<(Ipv4Addr, Vec<String>)>,
+    pub txt: Vec<(String, String)>,
+}
+
+/// Where NAT leaves. The interface itself is a descriptor that comes with [`crate::message::ToDatapath::Attach`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uplink {
+    pub id: u16,
+    /// Names it in messages and counters, e.g. `up0`.
+    pub name: String,
+    pub mac: Mac,
+    /// `None`: ask a DHCP server upstream.
+    pub address: Option<Ipv4Net>,
+    pub gateway: Option<Ipv4Addr>,
+    pub mtu: u16,
+}
+
+/// A place frames come from and go to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    pub id: u16,
+    /// Interface name, e.g. `vnet0`, `virbr1`, `up0`.
+    pub name: String,
+    pub role: Role,
+    /// Addresses it may teach the switch.
+    pub max_addresses: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// The host's own tap (`virbrN`) of this network.
+    Host { network: u16 },
+    /// A guest's port on this network.
+    Guest { network: u16 },
+    /// The interface of this uplink.
+    Uplink { uplink: u16 },
+}

@@ -1,0 +1,106 @@
+//! Messages between control and datapath. One stream socket; a message is a frame of [`crate::codec`].
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::document::{Document, Mac};
+
+/// What control tells the datapath.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "type")]
+pub enum ToDatapath {
+    /// First message after a connect (also by a restarted control). Answered with [`ToControl::Hello`].
+    Hello,
+    /// Descriptors of one port, one a worker (queue), before the document that names the port.
+    /// `vnet_header`: every frame is preceded by a 12-byte `virtio_net_hdr_v1`.
+    Attach { port: u16, kind: PortKind, vnet_header: bool },
+    /// The lease log of one network (one descriptor, opened for append) and what it held.
+    LeaseLog { network: u16, leases: Vec<Lease> },
+    /// Connected UDP sockets to the host's resolvers (`resolvers * sockets_per_resolver` descriptors, grouped by
+    /// resolver), replacing all earlier ones.
+    Resolvers { resolvers: u16, sockets_per_resolver: u16 },
+    /// One connected TCP socket, the answer to [`ToControl::NeedTcp`]; no descriptor when it could not be made.
+    Tcp { ticket: u32 },
+    /// The whole desired state. Ports and networks it does not name are closed.
+    Apply { document: Document },
+    /// Ask for [`ToControl::Status`].
+    Status,
+    /// End in good order.
+    Quit,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortKind {
+    Tap,
+    Packet,
+}
+
+/// What the datapath tells control. Control treats it as hostile: it is parsed with care and never trusted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "type")]
+pub enum ToControl {
+    /// The running document (generation 0 when none was applied), for a control that takes over.
+    Hello { pid: u32, workers: u16, document: Document },
+    /// All workers run this generation.
+    Applied { generation: u64 },
+    /// The last document or descriptor was refused; the previous state runs on.
+    Refused { reason: String },
+    /// A port's descriptor failed (device deleted); the datapath no longer reads it.
+    PortFailed { port: u16, reason: String },
+    /// Please connect a TCP socket to resolver `resolver`.
+    NeedTcp { ticket: u32, resolver: u16 },
+    /// Counters and tables.
+    Status(Box<Status>),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub generation: u64,
+    /// Learned addresses.
+    pub macs: Vec<MacEntry>,
+    pub ports: Vec<PortCounters>,
+    /// Named drops that are not zero, summed over workers.
+    pub drops: Vec<(String, u64)>,
+    pub sessions: u64,
+    /// The address an uplink has (from its DHCP server when none was configured).
+    pub uplinks: Vec<UplinkStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MacEntry {
+    pub network: u16,
+    pub port: u16,
+    pub mac: Mac,
+    pub age_seconds: u32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortCounters {
+    pub port: u16,
+    pub rx_packets: u64,
+    pub rx_bytes: u64,
+    pub rx_drops: u64,
+    pub tx_packets: u64,
+    pub tx_bytes: u64,
+    pub tx_drops: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UplinkStatus {
+    pub id: u16,
+    pub address: Option<ipnet::Ipv4Net>,
+    pub gateway: Option<Ipv4Addr>,
+}
+
+/// One DHCP lease as the lease log holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    pub ip: Ipv4Addr,
+    pub mac: Mac,
+    pub client_id: Option<Vec<u8>>,
+    pub hostname: Option<String>,
+    /// Unix seconds; 0 is infinite.
+    pub expiry: u64,
+}

@@ -1,0 +1,109 @@
+//! Internet checksums (RFC 1071) and their incremental update (RFC 1624 equation 3).
+
+use core::net::Ipv4Addr;
+
+/// A one's-complement sum that is not folded yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum(u64);
+
+impl Sum {
+    #[must_use]
+    pub fn bytes(self, bytes: &[u8]) -> Self {
+        let mut sum = self.0;
+        let mut chunks = bytes.chunks_exact(4);
+        for chunk in &mut chunks {
+            if let Some(four) = chunk.first_chunk() {
+                sum += u64::from(u32::from_be_bytes(*four));
+            }
+        }
+        match *chunks.remainder() {
+            [a] => sum += u64::from(a) << 8,
+            [a, b] => sum += u64::from(u16::from_be_bytes([a, b])),
+            [a, b, c] => sum += u64::from(u16::from_be_bytes([a, b])) + (u64::from(c) << 8),
+            _ => {}
+        }
+        // Every addend is below 2^32, so folding once keeps 64 bits from ever overflowing.
+        Self((sum & 0xffff_ffff) + (sum >> 32))
+    }
+
+    #[must_use]
+    pub fn word(self, word: u16) -> Self {
+        Self(self.0 + u64::from(word))
+    }
+
+    /// The TCP/UDP pseudo header (RFC 9293 3.1).
+    #[must_use]
+    pub fn pseudo(self, source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, length: u16) -> Self {
+        self.bytes(&source.octets()).bytes(&destination.octets()).word(u16::from(protocol)).word(length)
+    }
+
+    /// Folded to 16 bits, not complemented: what a partial checksum holds.
+    #[must_use]
+    pub fn fold(self) -> u16 {
+        let mut sum = self.0;
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        (sum & 0xffff) as u16
+    }
+
+    /// Folded and complemented: what a checksum field holds.
+    #[must_use]
+    pub fn finish(self) -> u16 {
+        !self.fold()
+    }
+}
+
+/// What changed between old and new header bytes; applied to as many checksums as cover them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delta(u64);
+
+impl Delta {
+    #[must_use]
+    pub fn word(self, old: u16, new: u16) -> Self {
+        Self(self.0 + u64::from(!old) + u64::from(new))
+    }
+
+    #[must_use]
+    pub fn address(self, old: Ipv4Addr, new: Ipv4Addr) -> Self {
+        let ([a, b, c, d], [e, f, g, h]) = (old.octets(), new.octets());
+        self.word(u16::from_be_bytes([a, b]), u16::from_be_bytes([e, f]))
+            .word(u16::from_be_bytes([c, d]), u16::from_be_bytes([g, h]))
+    }
+
+    /// A complete checksum after the change (RFC 1624 equation 3).
+    #[must_use]
+    pub fn apply(self, checksum: u16) -> u16 {
+        !Sum(self.0 + u64::from(!checksum)).fold()
+    }
+
+    /// A UDP checksum after the change: zero means "none" and stays, and a computed zero is sent as 0xffff
+    /// (RFC 768).
+    #[must_use]
+    pub fn apply_udp(self, checksum: u16) -> u16 {
+        match (checksum, self.apply(checksum)) {
+            (0, _) => 0,
+            (_, 0) => 0xffff,
+            (_, sum) => sum,
+        }
+    }
+
+    /// A partial checksum (the folded pseudo header, not complemented) after an address change. Ports are not
+    /// part of it.
+    #[must_use]
+    pub fn apply_partial(self, partial: u16) -> u16 {
+        Sum(self.0 + u64::from(partial)).fold()
+    }
+}
+
+/// The checksum of `bytes`, as a field holds it.
+#[must_use]
+pub fn of(bytes: &[u8]) -> u16 {
+    Sum::default().bytes(bytes).finish()
+}
+
+/// True when `bytes`, its checksum field included, sum up to what they must.
+#[must_use]
+pub fn valid(bytes: &[u8]) -> bool {
+    Sum::default().bytes(bytes).fold() == 0xffff
+}

@@ -1,0 +1,155 @@
+//! One pass over a frame: what it is, where its layers begin, and whether its vnet header tells the truth.
+
+use core::net::Ipv4Addr;
+
+use crate::{Mac, be16, ethernet, ipv4, vnet};
+
+/// Largest frame: a 64 KB IP packet behind an Ethernet header.
+pub const MAX: usize = 65_535 + ethernet::HEADER;
+/// Segments one super-frame may ask for; smaller sizes amplify one write into thousands of packets.
+pub const MAX_SEGMENTS: usize = 1365;
+/// Smallest segment size accepted in a super-frame (the minimum MSS of RFC 9293 is 536; guests go lower rarely).
+pub const MIN_GSO_SIZE: u16 = 48;
+
+/// An IPv4 packet inside a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    pub ip: ipv4::Header,
+    /// Offset of the transport header from the start of the frame.
+    pub l4: usize,
+    /// End of the IP packet in the frame; what follows is padding.
+    pub end: usize,
+    /// Source and destination port (TCP, UDP); type/code and id (ICMP); zero for fragments behind the first.
+    pub source_port: u16,
+    pub destination_port: u16,
+    /// TCP flags, or ICMP type.
+    pub flags: u8,
+}
+
+impl Packet {
+    /// Parses the IPv4 packet of an untagged frame. `None`: not IPv4, or not sound, or a transport header that is
+    /// cut short.
+    #[must_use]
+    pub fn parse(frame: &[u8]) -> Option<Self> {
+        if ethernet::ethertype(frame)? != ethernet::IPV4 {
+            return None;
+        }
+        let bytes = frame.get(ethernet::HEADER..)?;
+        let ip = ipv4::Header::parse(bytes, false)?;
+        let l4 = ethernet::HEADER + ip.header_length;
+        let end = ethernet::HEADER + ip.total_length;
+        let mut packet = Self { ip, l4, end, source_port: 0, destination_port: 0, flags: 0 };
+        if ip.fragment_offset() > 0 {
+            return Some(packet);
+        }
+        let payload = frame.get(l4..end)?;
+        match ip.protocol {
+            ipv4::TCP => packet.tcp(payload)?,
+            ipv4::UDP => packet.udp(payload)?,
+            ipv4::ICMP => packet.icmp(payload)?,
+            _ => {}
+        }
+        Some(packet)
+    }
+
+    fn tcp(&mut self, payload: &[u8]) -> Option<()> {
+        let offset = usize::from(*payload.get(12)? >> 4) * 4;
+        if offset < 20 || offset > payload.len() {
+            return None;
+        }
+        (self.source_port, self.destination_port) = (be16(payload, 0)?, be16(payload, 2)?);
+        self.flags = *payload.get(13)?;
+        Some(())
+    }
+
+    fn udp(&mut self, payload: &[u8]) -> Option<()> {
+        let length = usize::from(be16(payload, 4)?);
+        let fragment = self.ip.is_fragment();
+        if length < 8 || payload.len() < 8 || (!fragment && length > payload.len()) {
+            return None;
+        }
+        (self.source_port, self.destination_port) = (be16(payload, 0)?, be16(payload, 2)?);
+        Some(())
+    }
+
+    fn icmp(&mut self, payload: &[u8]) -> Option<()> {
+        if payload.len() < 8 {
+            return None;
+        }
+        self.flags = *payload.first()?;
+        (self.source_port, self.destination_port) = (be16(payload, 4)?, be16(payload, 0)?);
+        Some(())
+    }
+
+    #[must_use]
+    pub fn source(&self) -> Ipv4Addr {
+        self.ip.source
+    }
+
+    #[must_use]
+    pub fn destination(&self) -> Ipv4Addr {
+        self.ip.destination
+    }
+}
+
+/// Source and destination of a frame of at least 14 octets.
+#[must_use]
+pub fn addresses(frame: &[u8]) -> Option<(Mac, Mac)> {
+    (frame.len() >= ethernet::HEADER).then_some((ethernet::source(frame)?, ethernet::destination(frame)?))
+}
+
+/// Why a vnet header was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// Checksum start or offset outside the frame.
+    Checksum,
+    /// GSO type that is not offered, does not fit the protocol or comes without a partial checksum.
+    GsoType,
+    /// Segment size zero, tiny, or asking for too many segments.
+    GsoSize,
+}
+
+/// Holds the facts a guest gives in its vnet header against the frame; a header for a frame that needs no
+/// segmentation loses its GSO facts.
+///
+/// # Errors
+/// The first [`Lie`] found.
+pub fn check(header: vnet::Header, frame: &[u8]) -> Result<vnet::Header, Lie> {
+    let mut header = header.cleaned();
+    if header.needs_checksum() {
+        let field = usize::from(header.csum_start.get()) + usize::from(header.csum_offset.get());
+        if usize::from(header.csum_start.get()) < ethernet::HEADER || field + 2 > frame.len() {
+            return Err(Lie::Checksum);
+        }
+    }
+    if !header.is_gso() {
+        header.gso_size = 0.into();
+        return Ok(header);
+    }
+    if !header.needs_checksum() || !gso_fits(header.kind(), frame) {
+        return Err(Lie::GsoType);
+    }
+    let size = usize::from(header.gso_size.get());
+    if header.gso_size.get() < MIN_GSO_SIZE || frame.len() / size > MAX_SEGMENTS {
+        return Err(Lie::GsoSize);
+    }
+    if frame.len() <= size {
+        (header.gso_type, header.gso_size) = (vnet::GSO_NONE, 0.into());
+    }
+    Ok(header)
+}
+
+fn gso_fits(kind: u8, frame: &[u8]) -> bool {
+    let protocol = match ethernet::ethertype(frame) {
+        Some(ethernet::IPV4) => frame.get(ethernet::HEADER + 9),
+        Some(ethernet::IPV6) => frame.get(ethernet::HEADER + 6),
+        _ => None,
+    };
+    let v6 = ethernet::ethertype(frame) == Some(ethernet::IPV6);
+    match (kind, protocol) {
+        (vnet::GSO_TCPV4, Some(&ipv4::TCP)) => !v6,
+        (vnet::GSO_TCPV6, Some(&ipv4::TCP)) => v6,
+        (vnet::GSO_UDP_L4, Some(&ipv4::UDP)) => true,
+        _ => false,
+    }
+}
