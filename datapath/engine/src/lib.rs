@@ -14,10 +14,12 @@ pub mod dns;
 pub mod drops;
 pub mod egress;
 pub mod engine;
+pub mod gateway;
 pub mod nat;
 pub mod snapshot;
 pub mod switch;
 pub mod time;
+pub mod uplink;
 
 pub use drops::DropReason;
 pub use egress::{Egress, FrameRef};

@@ -1,0 +1,1 @@
+//! A DHCP client for uplinks without a static address.
