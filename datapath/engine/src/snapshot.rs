@@ -81,7 +81,8 @@ pub struct Network {
     pub host: Option<PortId>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where NAT leaves.
+#[derive(Clone, Debug)]
 pub struct Uplink {
     pub name: String,
     pub port: Option<PortId>,
@@ -90,6 +91,8 @@ pub struct Uplink {
     pub subnet: Option<Subnet>,
     pub gateway: Option<Ipv4Addr>,
     pub mtu: u16,
+    /// What a DHCP server gave, when `subnet` is `None`; kept over configuration changes.
+    pub leased: Arc<crate::uplink::Address>,
 }
 
 /// Everything a worker has to know. Ids are stable; a hole is `None`.

@@ -1,0 +1,321 @@
+//! Frames from guests and from the host: the switch, and the way to the gateway.
+
+use pontoon_wire::frame::Packet;
+use pontoon_wire::{arp, ethernet, icmp, ipv4};
+
+use super::{Context, Decision, State, address_of};
+use crate::drops::DropReason;
+use crate::egress::Egress;
+use crate::gateway;
+use crate::nat;
+use crate::snapshot::{Forward, Network, PortId, Subnet};
+use crate::switch::Learned;
+
+const DHCP_SERVER: u16 = 67;
+const DHCP_CLIENT: u16 = 68;
+const DNS: u16 = 53;
+
+impl State {
+    pub(super) fn from_guest<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        id: u16,
+        frame: &mut [u8],
+    ) -> Decision {
+        let network = context.snapshot.network(id).ok_or(DropReason::UnknownPort)?;
+        if !context.handed {
+            self.guard(context, network, frame)?;
+        }
+        let destination = ethernet::destination(frame).ok_or(DropReason::Runt)?;
+        if destination == network.mac {
+            return self.to_gateway(context, network, id, frame);
+        }
+        if ethernet::is_group(destination) && self.local_broadcast(context, network, id, frame)? {
+            return Ok(());
+        }
+        self.switch(context, network, destination, frame)
+    }
+
+    pub(super) fn from_host<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        id: u16,
+        frame: &[u8],
+    ) -> Decision {
+        let network = context.snapshot.network(id).ok_or(DropReason::UnknownPort)?;
+        let destination = ethernet::destination(frame).ok_or(DropReason::Runt)?;
+        if ethernet::is_link_local(destination) {
+            return Err(DropReason::LinkLocal);
+        }
+        if destination == network.mac {
+            return Err(DropReason::SamePort);
+        }
+        self.switch(context, network, destination, frame)
+    }
+
+    /// Refuses what no guest may send, and learns where it is.
+    fn guard<E: Egress>(&mut self, context: &mut Context<'_, E>, network: &Network, frame: &[u8]) -> Decision {
+        let source = ethernet::source(frame).ok_or(DropReason::Runt)?;
+        if ethernet::is_group(source) || source == [0; 6] {
+            return Err(DropReason::SourceGroup);
+        }
+        if source == network.mac {
+            return Err(DropReason::SourceGateway);
+        }
+        if ethernet::destination(frame).is_some_and(ethernet::is_link_local) {
+            return Err(DropReason::LinkLocal);
+        }
+        let limit = context.snapshot.port(context.ingress).map_or(0, |port| port.max_addresses);
+        match network.macs.learn(context.now.mono, source, context.ingress, limit) {
+            Learned::PortLimit | Learned::Refused => self.drops.count(DropReason::MacLimit),
+            Learned::Known | Learned::New | Learned::Moved => {}
+        }
+        self.guard_arp(network, frame)
+    }
+
+    fn guard_arp(&mut self, network: &Network, frame: &[u8]) -> Decision {
+        if ethernet::ethertype(frame) != Some(ethernet::ARP) {
+            return Ok(());
+        }
+        let claimed = arp::Packet::parse(frame).map(|packet| packet.sender_ip);
+        match (claimed, network.subnet) {
+            (Some(ip), Some(subnet)) if ip == subnet.address => Err(DropReason::ArpSpoof),
+            _ => Ok(()),
+        }
+    }
+
+    /// ARP for the gateway and DHCP are answered here and not flooded; true when that was it.
+    fn local_broadcast<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        network: &Network,
+        id: u16,
+        frame: &mut [u8],
+    ) -> Result<bool, DropReason> {
+        match ethernet::ethertype(frame) {
+            Some(ethernet::ARP) => Ok(self.answer_arp(context, network, frame)),
+            Some(ethernet::IPV4) if network.dhcp.is_some() => {
+                let Some(packet) = Packet::parse(frame) else { return Ok(false) };
+                if packet.ip.protocol != ipv4::UDP {
+                    return Ok(false);
+                }
+                if packet.source_port == DHCP_SERVER && packet.destination_port == DHCP_CLIENT {
+                    return Err(DropReason::DhcpRogue);
+                }
+                if packet.destination_port != DHCP_SERVER {
+                    return Ok(false);
+                }
+                self.dhcp(context, network, id, frame, &packet)?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn answer_arp<E: Egress>(&mut self, context: &mut Context<'_, E>, network: &Network, frame: &[u8]) -> bool {
+        let (Some(request), Some(subnet)) = (arp::Packet::parse(frame), network.subnet) else { return false };
+        match gateway::arp_reply(&request, subnet.address, network.mac, &mut self.scratch) {
+            Some(length) => {
+                context.send_plain(context.ingress, self.scratch.get(..length).unwrap_or_default());
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Forwards to the port of `destination`, or floods.
+    fn switch<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        network: &Network,
+        destination: pontoon_wire::Mac,
+        frame: &[u8],
+    ) -> Decision {
+        if !fits(network, context, frame) {
+            return Err(DropReason::MtuExceeded);
+        }
+        if !ethernet::is_group(destination)
+            && let Some(port) = network.macs.lookup(context.now.mono, destination)
+        {
+            if port == context.ingress {
+                return Err(DropReason::SamePort);
+            }
+            context.send(port, frame);
+            return Ok(());
+        }
+        for &port in network.ports.iter().filter(|&&port| port != context.ingress) {
+            context.send(port, frame);
+        }
+        Ok(())
+    }
+
+    fn to_gateway<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        network: &Network,
+        id: u16,
+        frame: &mut [u8],
+    ) -> Decision {
+        match ethernet::ethertype(frame) {
+            Some(ethernet::ARP) if self.answer_arp(context, network, frame) => return Ok(()),
+            Some(ethernet::IPV4) => {}
+            _ => return to_host(context, network, frame),
+        }
+        let packet = Packet::parse(frame).ok_or(DropReason::IpMalformed)?;
+        if !gateway::header_checksum_valid(frame, &packet) {
+            return Err(DropReason::IpChecksum);
+        }
+        match network.subnet {
+            Some(subnet) if packet.destination() == subnet.address => {
+                self.for_gateway(context, network, id, frame, &packet)
+            }
+            Some(subnet) => self.leave(context, network, (id, subnet), frame, &packet),
+            None => Err(DropReason::NotForwarded),
+        }
+    }
+
+    /// A packet to the gateway's own address.
+    fn for_gateway<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        network: &Network,
+        id: u16,
+        frame: &mut [u8],
+        packet: &Packet,
+    ) -> Decision {
+        let whole = !packet.ip.is_fragment();
+        match (packet.ip.protocol, packet.destination_port) {
+            (ipv4::UDP, DHCP_SERVER) if whole && network.dhcp.is_some() => {
+                self.dhcp(context, network, id, frame, packet)
+            }
+            (ipv4::UDP, DNS) if whole && network.dns.enabled => self.dns_udp(context, network, id, frame, packet),
+            (ipv4::TCP, DNS) if network.dns.enabled => self.dns_tcp(context, id, frame),
+            (ipv4::ICMP, _) if whole && packet.flags == icmp::ECHO_REQUEST => {
+                if !gateway::echo_reply(frame, packet, context.vnet.needs_checksum()) {
+                    return Err(DropReason::NatIcmpChecksum);
+                }
+                context.send_plain(context.ingress, frame.get(..packet.end).unwrap_or_default());
+                Ok(())
+            }
+            _ if network.host.is_some() => to_host(context, network, frame),
+            _ => self.refuse(context, network, frame, packet, icmp::UNREACHABLE, icmp::PORT_UNREACHABLE, 0),
+        }
+    }
+
+    /// A packet that wants to leave the network.
+    fn leave<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        network: &Network,
+        (id, subnet): (u16, Subnet),
+        frame: &mut [u8],
+        packet: &Packet,
+    ) -> Decision {
+        if !subnet.contains(packet.source()) || packet.source() == subnet.address {
+            return Err(DropReason::IpSourceSpoofed);
+        }
+        if !gateway::is_unicast(packet.destination(), Some(subnet)) {
+            return Err(DropReason::MartianDestination);
+        }
+        let elsewhere = |n: &Network| n.subnet.is_some_and(|s| s.contains(packet.destination()));
+        let other = context.snapshot.networks.iter().flatten().any(elsewhere);
+        let (Forward::Nat, Some(uplink), false) = (network.forward, network.uplink, other) else {
+            let (kind, code) = (icmp::UNREACHABLE, icmp::ADMINISTRATIVELY_PROHIBITED);
+            self.refuse(context, network, frame, packet, kind, code, 0)?;
+            return Err(DropReason::NotForwarded);
+        };
+        if let Some(port) = nat::outbound_port(frame, packet)
+            && self.hand_over(context, nat::owner(port, self.config.workers), frame)?
+        {
+            return Ok(());
+        }
+        if packet.ip.ttl <= 1 {
+            self.refuse(context, network, frame, packet, icmp::TIME_EXCEEDED, 0, 0)?;
+            return Err(DropReason::TtlExpired);
+        }
+        self.translate_out(context, network, (id, uplink), frame, packet)
+    }
+
+    fn translate_out<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        network: &Network,
+        (id, uplink_id): (u16, u16),
+        frame: &mut [u8],
+        packet: &Packet,
+    ) -> Decision {
+        let uplink = context.snapshot.uplink(uplink_id).ok_or(DropReason::UplinkDown)?;
+        let Some((subnet, _)) = address_of(context.snapshot, uplink_id) else {
+            self.refuse(context, network, frame, packet, icmp::UNREACHABLE, icmp::NET_UNREACHABLE, 0)?;
+            return Err(DropReason::UplinkDown);
+        };
+        let long = gateway::exceeds(frame, packet, &context.vnet, uplink.mtu);
+        if long && packet.ip.dont_fragment() {
+            let code = icmp::FRAGMENTATION_NEEDED;
+            self.refuse(context, network, frame, packet, icmp::UNREACHABLE, code, u32::from(uplink.mtu))?;
+            return Err(DropReason::FragmentationNeeded);
+        }
+        let outside =
+            nat::Outside { uplink: uplink_id, address: subnet.address, ports: network.nat_ports, mtu: uplink.mtu };
+        let inside = nat::Inside { network: id, mac: ethernet::source(frame).ok_or(DropReason::Runt)? };
+        self.nat.outbound(context.now.mono, &outside, &inside, &context.vnet, frame, packet)?;
+        ipv4::decrement_ttl(frame.get_mut(ethernet::HEADER..).unwrap_or_default());
+        if packet.destination() == subnet.address {
+            return self.hairpin(context, uplink_id, frame);
+        }
+        self.send_uplink(context, uplink_id, packet.destination(), frame, long)
+    }
+
+    /// A guest spoke to its own external address (RFC 4787 REQ-9): the packet comes in again from the uplink.
+    fn hairpin<E: Egress>(&mut self, context: &mut Context<'_, E>, uplink: u16, frame: &mut [u8]) -> Decision {
+        let port = context.snapshot.uplink(uplink).and_then(|u| u.port).ok_or(DropReason::UplinkDown)?;
+        let packet = Packet::parse(frame).ok_or(DropReason::IpMalformed)?;
+        context.ingress = port;
+        // The owner of the destination's mapping may be another worker than the one of the source's.
+        context.handed = false;
+        self.translate_in(context, uplink, frame, &packet)
+    }
+
+    /// Tells a guest by ICMP why its packet goes nowhere, if that may be told.
+    #[expect(clippy::too_many_arguments, reason = "the four facts of an ICMP error besides the packet")]
+    pub(super) fn refuse<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        network: &Network,
+        frame: &[u8],
+        packet: &Packet,
+        kind: u8,
+        code: u8,
+        rest: u32,
+    ) -> Decision {
+        let Some(subnet) = network.subnet else { return Ok(()) };
+        if !gateway::may_answer(packet, Some(subnet)) || !self.budget.take(context.now.mono) {
+            return Ok(());
+        }
+        let guest = ethernet::source(frame).ok_or(DropReason::Runt)?;
+        let error = icmp::Error { kind, code, rest };
+        let offending = frame.get(ethernet::HEADER..packet.end).unwrap_or_default();
+        let macs = (network.mac, guest);
+        let length =
+            icmp::emit_error(&mut self.scratch, macs, subnet.address, packet.source(), error, offending);
+        if let Some(bytes) = length.and_then(|length| self.scratch.get(..length)) {
+            context.send_plain(context.ingress, bytes);
+        }
+        Ok(())
+    }
+}
+
+fn to_host<E: Egress>(context: &mut Context<'_, E>, network: &Network, frame: &[u8]) -> Decision {
+    let host: PortId = network.host.ok_or(DropReason::NotForwarded)?;
+    context.send(host, frame);
+    Ok(())
+}
+
+/// Frames of the network's MTU, tagged or not, and super-frames whose segments are that small.
+fn fits<E>(network: &Network, context: &Context<'_, E>, frame: &[u8]) -> bool {
+    const TAG: usize = 4;
+    if context.vnet.is_gso() {
+        return usize::from(context.vnet.gso_size.get()) < usize::from(network.mtu);
+    }
+    frame.len() <= ethernet::HEADER + TAG + usize::from(network.mtu)
+}

@@ -1,0 +1,289 @@
+//! Orders the stages: guard, learn, decide, rewrite, send. Nothing is implemented here that a stage can do.
+
+mod inside;
+mod outside;
+mod services;
+#[cfg(test)]
+mod tests;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
+
+use pontoon_wire::{ethernet, frame, vnet};
+
+use crate::drops::{DropReason, Drops};
+use crate::egress::{Egress, FrameRef};
+use crate::gateway::ErrorBudget;
+use crate::nat::{self, Nat};
+use crate::snapshot::{PortId, Role, Snapshot, Subnet};
+use crate::time::{Now, Time};
+use crate::uplink::Neighbours;
+use services::Services;
+
+/// Room for any frame the gateway builds itself: replies, errors, fragments.
+const SCRATCH: usize = 16_384;
+/// Slots of every MAC table that one housekeeping second looks at: a table is swept in 16 seconds.
+const SWEEP: usize = 1024;
+
+/// The worker's place among the others.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    pub worker: u16,
+    pub workers: u16,
+    /// Secret of this boot: hashes, ports, query ids.
+    pub seed: u64,
+}
+
+/// One worker's share of everything.
+pub struct Engine {
+    snapshot: Arc<Snapshot>,
+    state: State,
+}
+
+/// Everything but the snapshot, so that a stage can read the one while it changes the other.
+struct State {
+    config: Config,
+    nat: Nat,
+    drops: Drops,
+    budget: ErrorBudget,
+    scratch: Box<[u8]>,
+    /// Index: uplink.
+    neighbours: Vec<Neighbours>,
+    services: Services,
+    housekeeping: Time,
+    sweep_from: usize,
+}
+
+/// One frame on its way, and what its handling needs.
+struct Context<'a, E> {
+    now: Now,
+    snapshot: &'a Snapshot,
+    out: &'a mut E,
+    ingress: PortId,
+    vnet: vnet::Header,
+    handed: bool,
+}
+
+impl<E: Egress> Context<'_, E> {
+    fn send(&mut self, port: PortId, bytes: &[u8]) {
+        self.out.transmit(port, FrameRef { vnet: self.vnet, bytes });
+    }
+
+    /// Sends a frame the gateway built, which needs no offload.
+    fn send_plain(&mut self, port: PortId, bytes: &[u8]) {
+        self.out.transmit(port, FrameRef { vnet: vnet::Header::default(), bytes });
+    }
+}
+
+type Decision = Result<(), DropReason>;
+
+impl Engine {
+    /// `slots`: this worker's part of the session memory; sessions found valid there are adopted.
+    #[must_use]
+    pub fn new(config: Config, slots: &'static mut [nat::Slot], now: Now) -> Self {
+        let state = State {
+            config,
+            nat: Nat::new(config.worker, config.workers, config.seed, slots, now.mono),
+            drops: Drops::default(),
+            budget: ErrorBudget::default(),
+            scratch: vec![0; SCRATCH].into_boxed_slice(),
+            neighbours: Vec::new(),
+            services: Services::new(config.seed),
+            housekeeping: now.mono,
+            sweep_from: 0,
+        };
+        Self { snapshot: Arc::default(), state }
+    }
+
+    /// Runs on `snapshot` from now on.
+    pub fn apply(&mut self, snapshot: Arc<Snapshot>, _now: Now) {
+        let state = &mut self.state;
+        state.forget_what_went(&self.snapshot, &snapshot);
+        state.neighbours.resize_with(snapshot.uplinks.len(), Neighbours::default);
+        if state.config.worker == 0 {
+            state.services.apply(&snapshot);
+        }
+        self.snapshot = snapshot;
+    }
+
+    /// A frame arrived on `ingress`. It is rewritten in place.
+    pub fn receive(
+        &mut self,
+        now: Now,
+        ingress: PortId,
+        vnet: vnet::Header,
+        frame: &mut [u8],
+        out: &mut impl Egress,
+    ) {
+        let context = Context { now, snapshot: &self.snapshot, out, ingress, vnet, handed: false };
+        self.state.run(context, frame);
+    }
+
+    /// A frame that another worker handed over.
+    pub fn handed(
+        &mut self,
+        now: Now,
+        ingress: PortId,
+        vnet: vnet::Header,
+        frame: &mut [u8],
+        out: &mut impl Egress,
+    ) {
+        let context = Context { now, snapshot: &self.snapshot, out, ingress, vnet, handed: true };
+        self.state.run(context, frame);
+    }
+
+    /// A lease found on disk, before traffic. Kept until the network's server exists.
+    pub fn restore_lease(&mut self, network: u16, lease: crate::dhcp::Lease) {
+        self.state.services.restore(network, lease);
+    }
+
+    /// The lease of `ticket` is on disk, or could not be written.
+    pub fn lease_synced(&mut self, now: Now, ticket: u32, ok: bool, out: &mut impl Egress) {
+        self.state.lease_synced(now, &self.snapshot, ticket, ok, out);
+    }
+
+    /// A datagram from a resolver.
+    pub fn dns_response(&mut self, now: Now, socket: u16, datagram: &[u8], out: &mut impl Egress) {
+        self.state.dns_response(now, &self.snapshot, socket, datagram, out);
+    }
+
+    /// The socket reported an error (connection refused).
+    pub fn dns_failed(&mut self, now: Now, socket: u16, out: &mut impl Egress) {
+        self.state.dns_failed(now, &self.snapshot, socket, out);
+    }
+
+    /// The answer to `Egress::dns_query_tcp`; empty when it failed.
+    pub fn dns_tcp_response(&mut self, now: Now, ticket: u32, response: &[u8], out: &mut impl Egress) {
+        let socket = u16::try_from(ticket & 0xffff).unwrap_or(0);
+        if response.is_empty() {
+            self.state.dns_failed(now, &self.snapshot, socket, out);
+        } else {
+            self.state.dns_response(now, &self.snapshot, socket, response, out);
+        }
+    }
+
+    /// Does what is due; bounded work.
+    pub fn timeout(&mut self, now: Now, out: &mut impl Egress) {
+        let state = &mut self.state;
+        state.nat.expire(now.mono);
+        state.services_timeout(now, &self.snapshot, out);
+        if now.mono >= state.housekeeping {
+            state.housekeeping = now.mono.after_secs(1);
+            state.ask_again(now, &self.snapshot, out);
+            state.sweep(now, &self.snapshot);
+        }
+    }
+
+    /// When `timeout` wants to run next.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Time> {
+        let state = &self.state;
+        let own = (state.config.worker == 0 || state.neighbours.iter().any(Neighbours::is_waiting))
+            .then_some(state.housekeeping);
+        [own, state.nat.next_timeout(), state.services.next_timeout()].into_iter().flatten().min()
+    }
+
+    #[must_use]
+    pub fn drops(&self) -> &Drops {
+        &self.state.drops
+    }
+
+    /// Sessions in this worker's table.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.state.nat.len()
+    }
+
+    /// Address and gateway an uplink has at present.
+    #[must_use]
+    pub fn uplink_address(&self, uplink: u16) -> Option<(Subnet, Option<Ipv4Addr>)> {
+        address_of(&self.snapshot, uplink)
+    }
+}
+
+/// The configured address, or the one a DHCP server gave.
+fn address_of(snapshot: &Snapshot, uplink: u16) -> Option<(Subnet, Option<Ipv4Addr>)> {
+    let uplink = snapshot.uplink(uplink)?;
+    match uplink.subnet {
+        Some(subnet) => Some((subnet, uplink.gateway)),
+        None => uplink.leased.get(),
+    }
+}
+
+impl State {
+    fn run<E: Egress>(&mut self, mut context: Context<'_, E>, frame: &mut [u8]) {
+        if let Err(reason) = self.route(&mut context, frame) {
+            self.drops.count(reason);
+        }
+    }
+
+    fn route<E: Egress>(&mut self, context: &mut Context<'_, E>, frame: &mut [u8]) -> Decision {
+        if frame.len() < ethernet::HEADER {
+            return Err(DropReason::Runt);
+        }
+        if frame.len() > frame::MAX {
+            return Err(DropReason::Oversize);
+        }
+        context.vnet = frame::check(context.vnet, frame).map_err(|lie| match lie {
+            frame::Lie::Checksum => DropReason::VnetChecksum,
+            frame::Lie::GsoType => DropReason::VnetGsoType,
+            frame::Lie::GsoSize => DropReason::VnetGsoSize,
+        })?;
+        match context.snapshot.port(context.ingress).map(|port| port.role) {
+            Some(Role::Guest { network }) => self.from_guest(context, network, frame),
+            Some(Role::Host { network }) => self.from_host(context, network, frame),
+            Some(Role::Uplink { uplink }) => self.from_uplink(context, uplink, frame),
+            None => Err(DropReason::UnknownPort),
+        }
+    }
+
+    /// Gives the frame to `owner` if that is not this worker; true when it went.
+    fn hand_over<E: Egress>(
+        &self,
+        context: &mut Context<'_, E>,
+        owner: u16,
+        frame: &[u8],
+    ) -> Result<bool, DropReason> {
+        if owner == self.config.worker {
+            return Ok(false);
+        }
+        if context.handed {
+            return Err(DropReason::HandOffLoop);
+        }
+        context.out.hand_off(owner, context.ingress, FrameRef { vnet: context.vnet, bytes: frame });
+        Ok(true)
+    }
+
+    /// Sessions and learned addresses of networks, uplinks and ports that are gone.
+    fn forget_what_went(&mut self, old: &Snapshot, new: &Snapshot) {
+        for (id, network) in old.networks.iter().enumerate() {
+            let id = id as u16;
+            if network.as_ref().is_some_and(|n| new.network(id).is_none_or(|m| m.name != n.name)) {
+                self.nat.flush_network(id);
+            }
+        }
+        for (id, uplink) in old.uplinks.iter().enumerate() {
+            let id = id as u16;
+            if uplink.as_ref().is_some_and(|u| new.uplink(id).is_none_or(|v| v.subnet != u.subnet)) {
+                self.nat.flush_uplink(id);
+                if let Some(neighbours) = self.neighbours.get_mut(usize::from(id)) {
+                    *neighbours = Neighbours::default();
+                }
+            }
+        }
+    }
+
+    fn sweep(&mut self, now: Now, snapshot: &Snapshot) {
+        if self.config.worker != 0 {
+            return;
+        }
+        let mut next = 0;
+        for network in snapshot.networks.iter().flatten() {
+            next = network.macs.sweep(now.mono, self.sweep_from, SWEEP);
+        }
+        self.sweep_from = next;
+    }
+}

@@ -1,0 +1,243 @@
+//! Frames from an uplink, and frames that leave by one.
+
+use core::net::Ipv4Addr;
+
+use pontoon_wire::frame::Packet;
+use pontoon_wire::{arp, ethernet, icmp, ipv4, put};
+
+use super::{Context, Decision, State, address_of};
+use crate::drops::DropReason;
+use crate::egress::{Egress, FrameRef};
+use crate::gateway;
+use crate::nat;
+use crate::snapshot::{Snapshot, Uplink};
+use crate::time::Now;
+use crate::uplink::{self, Resolve};
+
+const DHCP_CLIENT: u16 = 68;
+
+impl State {
+    pub(super) fn from_uplink<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        id: u16,
+        frame: &mut [u8],
+    ) -> Decision {
+        let uplink = context.snapshot.uplink(id).ok_or(DropReason::UnknownPort)?;
+        let destination = ethernet::destination(frame).ok_or(DropReason::Runt)?;
+        if destination != uplink.mac && destination != ethernet::BROADCAST {
+            return Err(DropReason::UplinkNotOurs);
+        }
+        match ethernet::ethertype(frame) {
+            Some(ethernet::ARP) => self.uplink_arp(context, id, uplink, frame),
+            Some(ethernet::IPV4) => self.uplink_ipv4(context, id, uplink, frame),
+            _ => Err(DropReason::UplinkNotOurs),
+        }
+    }
+
+    fn uplink_arp<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        id: u16,
+        uplink: &Uplink,
+        frame: &[u8],
+    ) -> Decision {
+        let packet = arp::Packet::parse(frame).ok_or(DropReason::ArpMalformed)?;
+        let (subnet, _) = address_of(context.snapshot, id).ok_or(DropReason::UplinkDown)?;
+        if packet.target_ip != subnet.address {
+            return Err(DropReason::UplinkNotOurs);
+        }
+        if !context.handed {
+            for worker in (0..self.config.workers).filter(|&worker| worker != self.config.worker) {
+                context.out.hand_off(worker, context.ingress, FrameRef { vnet: context.vnet, bytes: frame });
+            }
+            if let Some(n) = gateway::arp_reply(&packet, subnet.address, uplink.mac, &mut self.scratch) {
+                context.send_plain(context.ingress, self.scratch.get(..n).unwrap_or_default());
+            }
+        }
+        let Some(neighbours) = self.neighbours.get_mut(usize::from(id)) else { return Ok(()) };
+        for (vnet, mut waiting) in neighbours.learn(context.now.mono, packet.sender_ip, packet.sender_mac) {
+            put(&mut waiting, 0, &packet.sender_mac);
+            context.out.transmit(context.ingress, FrameRef { vnet, bytes: &waiting });
+        }
+        Ok(())
+    }
+
+    fn uplink_ipv4<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        id: u16,
+        uplink: &Uplink,
+        frame: &mut [u8],
+    ) -> Decision {
+        let packet = Packet::parse(frame).ok_or(DropReason::IpMalformed)?;
+        if !gateway::header_checksum_valid(frame, &packet) {
+            return Err(DropReason::IpChecksum);
+        }
+        let client = packet.ip.protocol == ipv4::UDP && packet.destination_port == DHCP_CLIENT;
+        if client && uplink.subnet.is_none() && !packet.ip.is_fragment() {
+            if !self.hand_over(context, 0, frame)? {
+                self.uplink_dhcp(context, id, frame, &packet);
+            }
+            return Ok(());
+        }
+        let (subnet, _) = address_of(context.snapshot, id).ok_or(DropReason::UplinkDown)?;
+        if packet.destination() != subnet.address {
+            return self.turn_away(context, (subnet.address, uplink.mac), frame, &packet);
+        }
+        let request = packet.ip.protocol == ipv4::ICMP && packet.flags == icmp::ECHO_REQUEST;
+        if request && !packet.ip.is_fragment() {
+            return self.answer_ping(context, uplink, frame, &packet);
+        }
+        self.translate_in(context, id, frame, &packet)
+    }
+
+    fn answer_ping<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        uplink: &Uplink,
+        frame: &mut [u8],
+        packet: &Packet,
+    ) -> Decision {
+        let partial = context.vnet.needs_checksum();
+        if !gateway::exceeds(frame, packet, &context.vnet, uplink.mtu)
+            && gateway::echo_reply(frame, packet, partial)
+        {
+            context.send_plain(context.ingress, frame.get(..packet.end).unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    /// Somebody outside tried to reach a guest's own address through us.
+    fn turn_away<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        (address, mac): (Ipv4Addr, pontoon_wire::Mac),
+        frame: &[u8],
+        packet: &Packet,
+    ) -> Decision {
+        let ours = ethernet::destination(frame) == Some(mac);
+        if !ours || !gateway::may_answer(packet, None) || !self.budget.take(context.now.mono) {
+            return Err(DropReason::UplinkNotOurs);
+        }
+        let error = icmp::Error { kind: icmp::UNREACHABLE, code: icmp::ADMINISTRATIVELY_PROHIBITED, rest: 0 };
+        let offending = frame.get(ethernet::HEADER..packet.end).unwrap_or_default();
+        let macs = (mac, ethernet::source(frame).ok_or(DropReason::Runt)?);
+        let length = icmp::emit_error(&mut self.scratch, macs, address, packet.source(), error, offending);
+        if let Some(bytes) = length.and_then(|length| self.scratch.get(..length)) {
+            context.send_plain(context.ingress, bytes);
+        }
+        Err(DropReason::NotForwarded)
+    }
+
+    /// A packet to the external address: back to the guest whose session it belongs to.
+    pub(super) fn translate_in<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        id: u16,
+        frame: &mut [u8],
+        packet: &Packet,
+    ) -> Decision {
+        if let Some(port) = nat::inbound_port(frame, packet)
+            && self.hand_over(context, nat::owner(port, self.config.workers), frame)?
+        {
+            return Ok(());
+        }
+        let external = packet.destination();
+        let inside = self.nat.inbound(context.now.mono, id, external, &context.vnet, frame, packet)?;
+        let network = context.snapshot.network(inside.network).ok_or(DropReason::NatNoSession)?;
+        if packet.ip.ttl <= 1 {
+            return Err(DropReason::TtlExpired);
+        }
+        ipv4::decrement_ttl(frame.get_mut(ethernet::HEADER..).unwrap_or_default());
+        put(frame, 0, &inside.mac);
+        put(frame, 6, &network.mac);
+        let port = network.macs.lookup(context.now.mono, inside.mac);
+        if gateway::exceeds(frame, packet, &context.vnet, network.mtu) {
+            return self.shrink(context, port.ok_or(DropReason::TooLong)?, frame, network.mtu);
+        }
+        match port {
+            Some(port) => context.send(port, frame),
+            None => {
+                for &port in &network.ports {
+                    context.send(port, frame);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a translated packet to its next hop; `long` ones in fragments.
+    pub(super) fn send_uplink<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        id: u16,
+        destination: Ipv4Addr,
+        frame: &mut [u8],
+        long: bool,
+    ) -> Decision {
+        let uplink = context.snapshot.uplink(id).ok_or(DropReason::UplinkDown)?;
+        let port = uplink.port.ok_or(DropReason::UplinkDown)?;
+        let (subnet, gateway) = address_of(context.snapshot, id).ok_or(DropReason::UplinkDown)?;
+        let hop = uplink::next_hop(subnet, gateway, destination).ok_or(DropReason::NotForwarded)?;
+        let neighbours = self.neighbours.get_mut(usize::from(id)).ok_or(DropReason::UplinkDown)?;
+        put(frame, 6, &uplink.mac);
+        let (mac, ask) = match neighbours.resolve(context.now.mono, hop) {
+            Resolve::Known { mac, ask } => (Some(mac), ask),
+            Resolve::Unknown { ask } => (None, ask),
+        };
+        if ask && let Some(n) = uplink::arp_request(uplink.mac, subnet.address, hop, &mut self.scratch) {
+            context.send_plain(port, self.scratch.get(..n).unwrap_or_default());
+        }
+        match mac {
+            Some(mac) => put(frame, 0, &mac),
+            None if neighbours.wait(hop, context.vnet, frame) => return Ok(()),
+            None => return Err(DropReason::NeighbourQueueFull),
+        };
+        if long {
+            return self.shrink(context, port, frame, uplink.mtu);
+        }
+        context.send(port, frame);
+        Ok(())
+    }
+
+    /// Sends a packet in fragments that fit `mtu`.
+    fn shrink<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        port: u16,
+        frame: &mut [u8],
+        mtu: u16,
+    ) -> Decision {
+        let packet = Packet::parse(frame).ok_or(DropReason::IpMalformed)?;
+        if context.vnet.is_gso() || packet.ip.dont_fragment() {
+            return Err(DropReason::TooLong);
+        }
+        gateway::complete_checksum(&mut context.vnet, frame, packet.end);
+        let cut =
+            gateway::fragment(frame, &packet, mtu, &mut self.scratch, &mut |part| context.send_plain(port, part));
+        if cut { Ok(()) } else { Err(DropReason::TooLong) }
+    }
+
+    /// Sends ARP requests again for neighbours that did not answer.
+    pub(super) fn ask_again(&mut self, now: Now, snapshot: &Snapshot, out: &mut impl Egress) {
+        let scratch = &mut self.scratch;
+        let mut lost = 0;
+        for (id, neighbours) in self.neighbours.iter_mut().enumerate() {
+            let id = id as u16;
+            let (Some(link), Some((subnet, _))) = (snapshot.uplink(id), address_of(snapshot, id)) else {
+                continue;
+            };
+            let Some(port) = link.port else { continue };
+            lost += neighbours.expire(now.mono, &mut |ip| {
+                if let Some(n) = uplink::arp_request(link.mac, subnet.address, ip, scratch) {
+                    let bytes = scratch.get(..n).unwrap_or_default();
+                    out.transmit(port, FrameRef { vnet: Default::default(), bytes });
+                }
+            });
+        }
+        for _ in 0..lost {
+            self.drops.count(DropReason::NeighbourUnresolved);
+        }
+    }
+}
