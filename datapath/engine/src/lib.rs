@@ -8,4 +8,4 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
-pub mod dhcp;
+pub mod dns;

@@ -4,4 +4,4 @@
 //! about the bytes; a setter writes one field in place and leaves checksums to [`checksum`].
 #![no_std]
 #![forbid(unsafe_code)]
-pub mod dhcp;
+pub mod dns;
