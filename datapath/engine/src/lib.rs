@@ -8,4 +8,21 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+
+pub mod dhcp;
 pub mod dns;
+pub mod drops;
+pub mod egress;
+pub mod engine;
+pub mod gateway;
+pub mod nat;
+pub mod snapshot;
+pub mod switch;
+pub mod time;
+pub mod uplink;
+
+pub use drops::DropReason;
+pub use egress::{Egress, FrameRef};
+pub use engine::Engine;
+pub use snapshot::{PortId, Snapshot};
+pub use time::{Now, Time};

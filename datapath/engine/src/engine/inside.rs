@@ -143,7 +143,8 @@ impl State {
             context.send(port, frame);
             return Ok(());
         }
-        for &port in network.ports.iter().filter(|&&port| port != context.ingress) {
+        let ingress = context.ingress;
+        for &port in network.ports.iter().filter(|&&port| port != ingress) {
             context.send(port, frame);
         }
         Ok(())

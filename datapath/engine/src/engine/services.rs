@@ -1,0 +1,510 @@
+//! DHCP, DNS and the uplinks' own addresses: rare traffic, all of it on worker 0.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
+
+use pontoon_wire::frame::Packet;
+use pontoon_wire::{Mac, vnet};
+
+use super::{Context, Decision, State};
+use crate::dhcp;
+use crate::dns::tcp::TcpServer;
+use crate::dns::{Client, Expired, Forwarder, Names, Transport, Verdict};
+use crate::drops::DropReason;
+use crate::egress::{Egress, Event, FrameRef, LeaseChange};
+use crate::gateway::{self, Datagram, UDP_HEADERS};
+use crate::snapshot::{Network, PortId, Snapshot};
+use crate::time::{Now, Time};
+use crate::uplink::dhcp_client::{Change, DhcpClient};
+
+/// Replies that wait for the disk at the same time.
+const PENDING: usize = 256;
+/// Largest DNS message (TCP).
+const DNS_MAX: usize = 65_535;
+/// How often idle TCP connections and DHCP clients are looked at.
+const TICK_MILLIS: u64 = 100;
+
+#[derive(Default)]
+struct NetworkServices {
+    name: alloc::string::String,
+    dhcp: Option<dhcp::Server>,
+    tcp: Option<TcpServer>,
+    /// Leases from disk that wait for the server.
+    restored: Vec<dhcp::Lease>,
+}
+
+/// An ACK whose lease is on its way to the disk.
+struct Pending {
+    network: u16,
+    port: PortId,
+    frame: Vec<u8>,
+    ip: Ipv4Addr,
+    mac: Mac,
+}
+
+pub(super) struct Services {
+    seed: u64,
+    networks: Vec<NetworkServices>,
+    forwarder: Forwarder,
+    sockets: (u16, u16),
+    pending: BTreeMap<u32, Pending>,
+    ticket: u32,
+    clients: BTreeMap<u16, DhcpClient>,
+    buffer: Box<[u8]>,
+    tick: Time,
+}
+
+/// Names of one network's leases.
+struct LeaseNames<'a>(Option<&'a dhcp::Server>, u64);
+
+impl Names for LeaseNames<'_> {
+    fn by_name(&self, name: &str) -> Option<Ipv4Addr> {
+        self.0?.lookup_name(name, self.1)
+    }
+
+    fn by_ip(&self, ip: Ipv4Addr) -> Option<&str> {
+        self.0?.lookup_ip(ip, self.1)
+    }
+}
+
+impl Services {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            networks: Vec::new(),
+            forwarder: Forwarder::new(seed),
+            sockets: (0, 0),
+            pending: BTreeMap::new(),
+            ticket: 0,
+            clients: BTreeMap::new(),
+            buffer: vec![0; DNS_MAX].into_boxed_slice(),
+            tick: Time::default(),
+        }
+    }
+
+    pub(super) fn restore(&mut self, network: u16, lease: dhcp::Lease) {
+        let services = self.network(network);
+        match &mut services.dhcp {
+            Some(server) => server.restore(lease),
+            None => services.restored.push(lease),
+        }
+    }
+
+    pub(super) fn apply(&mut self, snapshot: &Snapshot) {
+        for id in 0..snapshot.networks.len().max(self.networks.len()) {
+            let id = u16::try_from(id).unwrap_or(u16::MAX);
+            match snapshot.network(id) {
+                Some(network) => self.apply_network(id, network),
+                None => *self.network(id) = NetworkServices::default(),
+            }
+        }
+        let sockets = (snapshot.resolvers, snapshot.sockets_per_resolver);
+        if sockets != self.sockets {
+            self.sockets = sockets;
+            self.forwarder.set_sockets(sockets.0, sockets.1);
+        }
+        self.clients.retain(|&id, _| snapshot.uplink(id).is_some_and(|u| u.subnet.is_none()));
+    }
+
+    fn apply_network(&mut self, id: u16, network: &Network) {
+        let seed = self.seed ^ u64::from(id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let services = self.network(id);
+        if services.name != network.name && !services.name.is_empty() {
+            *services = NetworkServices::default();
+        }
+        services.name.clone_from(&network.name);
+        match (&mut services.dhcp, &network.dhcp) {
+            (Some(server), Some(config)) => server.reconfigure(config.clone()),
+            (slot @ None, Some(config)) => {
+                let mut server = dhcp::Server::new(config.clone(), seed);
+                services.restored.drain(..).for_each(|lease| server.restore(lease));
+                *slot = Some(server);
+            }
+            (slot, None) => *slot = None,
+        }
+        match network.subnet.filter(|_| network.dns.enabled) {
+            Some(subnet) if services.tcp.is_none() => {
+                services.tcp = Some(TcpServer::new(network.mac, subnet.address, subnet.prefix, seed));
+            }
+            Some(_) => {}
+            None => services.tcp = None,
+        }
+    }
+
+    fn network(&mut self, id: u16) -> &mut NetworkServices {
+        let id = usize::from(id);
+        if self.networks.len() <= id {
+            self.networks.resize_with(id + 1, NetworkServices::default);
+        }
+        &mut self.networks[id]
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Time> {
+        let busy = self.networks.iter().any(|n| n.tcp.as_ref().is_some_and(|tcp| tcp.connections() > 0));
+        let tick = (busy || !self.clients.is_empty()).then_some(self.tick);
+        [tick, self.forwarder.next_timeout().map(Time)].into_iter().flatten().min()
+    }
+}
+
+impl State {
+    pub(super) fn dhcp<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        network: &Network,
+        id: u16,
+        frame: &[u8],
+        packet: &Packet,
+    ) -> Decision {
+        if self.hand_over(context, 0, frame)? {
+            return Ok(());
+        }
+        let payload = gateway::udp_payload(frame, packet).ok_or(DropReason::IpMalformed)?;
+        let mac = pontoon_wire::ethernet::source(frame).ok_or(DropReason::Runt)?;
+        let server = self.services.network(id).dhcp.as_mut().ok_or(DropReason::DhcpIgnored)?;
+        let room = self.scratch.get_mut(UDP_HEADERS..).unwrap_or_default();
+        match server.handle(context.now.unix, mac, payload, room) {
+            dhcp::Outcome::Drop(dhcp::Drop::PoolExhausted) => {
+                context.out.event(Event::PoolExhausted { network: &network.name });
+                Err(DropReason::DhcpPoolExhausted)
+            }
+            dhcp::Outcome::Drop(_) => Err(DropReason::DhcpIgnored),
+            dhcp::Outcome::Reply(reply) => {
+                let length = seal(&mut self.scratch, network, &reply).ok_or(DropReason::DhcpIgnored)?;
+                context.send_plain(context.ingress, self.scratch.get(..length).unwrap_or_default());
+                Ok(())
+            }
+            dhcp::Outcome::Commit { change, reply } => {
+                let length = seal(&mut self.scratch, network, &reply).ok_or(DropReason::DhcpIgnored)?;
+                self.commit(context, id, &change, length)
+            }
+            dhcp::Outcome::Release(change) => {
+                self.services.ticket = self.services.ticket.wrapping_add(1);
+                context.out.lease(id, self.services.ticket, lease_change(&change));
+                Ok(())
+            }
+        }
+    }
+
+    /// Keeps the reply in the scratch buffer until its lease is on disk.
+    fn commit<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        network: u16,
+        change: &dhcp::Change,
+        length: usize,
+    ) -> Decision {
+        let (ip, mac) = match change {
+            dhcp::Change::Set(lease) => (lease.ip, lease.mac),
+            dhcp::Change::Remove(ip, mac) => (*ip, *mac),
+        };
+        let services = &mut self.services;
+        if services.pending.len() >= PENDING {
+            if let Some(server) = &mut services.network(network).dhcp {
+                server.commit_failed(ip, mac);
+            }
+            return Err(DropReason::DhcpDisk);
+        }
+        services.ticket = services.ticket.wrapping_add(1);
+        let frame = self.scratch.get(..length).unwrap_or_default().to_vec();
+        services.pending.insert(services.ticket, Pending { network, port: context.ingress, frame, ip, mac });
+        context.out.lease(network, services.ticket, lease_change(change));
+        Ok(())
+    }
+
+    pub(super) fn lease_synced(
+        &mut self,
+        _now: Now,
+        snapshot: &Snapshot,
+        ticket: u32,
+        ok: bool,
+        out: &mut impl Egress,
+    ) {
+        let Some(pending) = self.services.pending.remove(&ticket) else { return };
+        if !ok {
+            if let Some(server) = &mut self.services.network(pending.network).dhcp {
+                server.commit_failed(pending.ip, pending.mac);
+            }
+            self.drops.count(DropReason::DhcpDisk);
+        } else if snapshot.port(pending.port).is_some() {
+            out.transmit(pending.port, FrameRef { vnet: vnet::Header::default(), bytes: &pending.frame });
+        }
+    }
+
+    pub(super) fn dns_udp<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        network: &Network,
+        id: u16,
+        frame: &[u8],
+        packet: &Packet,
+    ) -> Decision {
+        if self.hand_over(context, 0, frame)? {
+            return Ok(());
+        }
+        let payload = gateway::udp_payload(frame, packet).ok_or(DropReason::IpMalformed)?;
+        let mac = pontoon_wire::ethernet::source(frame).ok_or(DropReason::Runt)?;
+        let transport = Transport::Udp;
+        let client = Client { network: id, mac, ip: packet.source(), port: packet.source_port, transport };
+        let Services { networks, forwarder, buffer, .. } = &mut self.services;
+        let server = networks.get(usize::from(id)).and_then(|n| n.dhcp.as_ref());
+        let names = LeaseNames(server, context.now.unix);
+        match forwarder.query(context.now.mono.0, &network.dns, &names, client, payload, buffer) {
+            Verdict::Answer(length) => {
+                let bytes = buffer.get(..length).unwrap_or_default();
+                deliver(networks, context.now, context.snapshot, &mut self.scratch, client, bytes, context.out);
+                Ok(())
+            }
+            Verdict::Forward { socket, len, .. } => {
+                context.out.dns_query(socket, buffer.get(..len).unwrap_or_default());
+                Ok(())
+            }
+            Verdict::Drop(_) => Err(DropReason::DnsDropped),
+        }
+    }
+
+    pub(super) fn dns_tcp<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        id: u16,
+        frame: &[u8],
+    ) -> Decision {
+        if self.hand_over(context, 0, frame)? {
+            return Ok(());
+        }
+        let (port, now) = (context.ingress, context.now);
+        let tcp = self.services.network(id).tcp.as_mut().ok_or(DropReason::DnsDropped)?;
+        tcp.receive(now.mono.0, frame, &mut |bytes| context.send_plain(port, bytes));
+        self.dns_tcp_queries(now, context.snapshot, id, context.out);
+        Ok(())
+    }
+
+    /// Takes up what arrived whole on the network's DNS connections.
+    fn dns_tcp_queries(&mut self, now: Now, snapshot: &Snapshot, id: u16, out: &mut impl Egress) {
+        let Some(network) = snapshot.network(id) else { return };
+        let Services { networks, forwarder, buffer, sockets, ticket, .. } = &mut self.services;
+        loop {
+            let Some(services) = networks.get_mut(usize::from(id)) else { return };
+            let Some(query) = services.tcp.as_mut().and_then(TcpServer::next_query) else { return };
+            let (conn, peer) = (query.conn, query.peer);
+            let transport = Transport::Tcp(conn);
+            let client = Client { network: id, mac: peer.mac, ip: peer.ip, port: peer.port, transport };
+            let payload = query.payload.to_vec();
+            let names = LeaseNames(services.dhcp.as_ref(), now.unix);
+            match forwarder.query(now.mono.0, &network.dns, &names, client, &payload, buffer) {
+                Verdict::Answer(length) => {
+                    let bytes = buffer.get(..length).unwrap_or_default();
+                    deliver(networks, now, snapshot, &mut self.scratch, client, bytes, out);
+                }
+                Verdict::Forward { socket, len, .. } => {
+                    let query = buffer.get(..len).unwrap_or_default();
+                    ask_tcp(out, *sockets, ticket, socket, query);
+                }
+                Verdict::Drop(_) => {
+                    self.drops.count(DropReason::DnsDropped);
+                    if let Some(tcp) = networks.get_mut(usize::from(id)).and_then(|n| n.tcp.as_mut()) {
+                        tcp.close(conn);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn dns_response(
+        &mut self,
+        now: Now,
+        snapshot: &Snapshot,
+        socket: u16,
+        message: &[u8],
+        out: &mut impl Egress,
+    ) {
+        let Services { networks, forwarder, buffer, .. } = &mut self.services;
+        match forwarder.response(now.mono.0, socket, message, buffer) {
+            Some((client, length)) => {
+                let bytes = buffer.get(..length).unwrap_or_default();
+                deliver(networks, now, snapshot, &mut self.scratch, client, bytes, out);
+            }
+            None => self.drops.count(DropReason::DnsDropped),
+        }
+    }
+
+    pub(super) fn dns_failed(&mut self, now: Now, snapshot: &Snapshot, socket: u16, out: &mut impl Egress) {
+        let Services { networks, forwarder, sockets, ticket, .. } = &mut self.services;
+        let scratch = &mut self.scratch;
+        forwarder.upstream_failed(now.mono.0, socket, &mut |expired| {
+            settle(networks, now, snapshot, scratch, (*sockets, &mut *ticket), expired, out);
+        });
+    }
+
+    pub(super) fn services_timeout(&mut self, now: Now, snapshot: &Snapshot, out: &mut impl Egress) {
+        if self.config.worker != 0 {
+            return;
+        }
+        let Services { networks, forwarder, sockets, ticket, .. } = &mut self.services;
+        let scratch = &mut self.scratch;
+        forwarder.expire(now.mono.0, &mut |expired| {
+            settle(networks, now, snapshot, scratch, (*sockets, &mut *ticket), expired, out);
+        });
+        if now.mono < self.services.tick {
+            return;
+        }
+        self.services.tick = now.mono.after_millis(TICK_MILLIS);
+        for id in 0..self.services.networks.len() {
+            let id = u16::try_from(id).unwrap_or(u16::MAX);
+            let services = self.services.network(id);
+            if let Some(server) = &mut services.dhcp {
+                server.expire(now.unix, &mut |_| {});
+            }
+            poll_tcp(&mut self.services.networks, now, snapshot, id, out);
+            self.dns_tcp_queries(now, snapshot, id, out);
+        }
+        self.poll_uplinks(now, snapshot, out);
+    }
+
+    fn poll_uplinks(&mut self, now: Now, snapshot: &Snapshot, out: &mut impl Egress) {
+        for (id, uplink) in snapshot.uplinks.iter().enumerate() {
+            let id = u16::try_from(id).unwrap_or(u16::MAX);
+            if uplink.as_ref().is_some_and(|u| u.subnet.is_none()) {
+                self.run_client(now, snapshot, id, None, out);
+            }
+        }
+    }
+
+    pub(super) fn uplink_dhcp<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        id: u16,
+        frame: &[u8],
+        packet: &Packet,
+    ) {
+        let whole = frame.get(..packet.end);
+        self.run_client(context.now, context.snapshot, id, whole, context.out);
+    }
+
+    fn run_client(
+        &mut self,
+        now: Now,
+        snapshot: &Snapshot,
+        id: u16,
+        frame: Option<&[u8]>,
+        out: &mut impl Egress,
+    ) {
+        let Some(uplink) = snapshot.uplink(id) else { return };
+        let Some(port) = uplink.port else { return };
+        let seed = self.services.seed ^ u64::from(id);
+        let client =
+            self.services.clients.entry(id).or_insert_with(|| DhcpClient::new(uplink.mac, seed, now.mono.0));
+        let change = client.poll(now.mono.0, frame, &mut |bytes| {
+            out.transmit(port, FrameRef { vnet: vnet::Header::default(), bytes });
+        });
+        match change {
+            Some(Change::Configured(subnet, gateway)) => {
+                if uplink.leased.get().is_some_and(|(old, _)| old.address != subnet.address) {
+                    self.nat.flush_uplink(id);
+                }
+                uplink.leased.set(subnet, gateway);
+                let (address, prefix) = (subnet.address, subnet.prefix);
+                out.event(Event::UplinkConfigured { uplink: &uplink.name, address, prefix });
+            }
+            Some(Change::Lost) if uplink.leased.get().is_some() => {
+                uplink.leased.clear();
+                out.event(Event::UplinkLost { uplink: &uplink.name });
+            }
+            Some(Change::Lost) | None => {}
+        }
+    }
+}
+
+/// Completes the headers around a DHCP reply that stands at [`UDP_HEADERS`]; the frame's length.
+fn seal(scratch: &mut [u8], network: &Network, reply: &dhcp::Reply) -> Option<usize> {
+    let subnet = network.subnet?;
+    let datagram = Datagram {
+        macs: (network.mac, reply.dst_mac),
+        source: (subnet.address, 67),
+        destination: (reply.dst_ip, 68),
+    };
+    datagram.seal(scratch, reply.len)
+}
+
+fn lease_change(change: &dhcp::Change) -> LeaseChange<'_> {
+    match change {
+        dhcp::Change::Set(lease) => LeaseChange::Set {
+            ip: lease.ip,
+            mac: lease.mac,
+            client_id: lease.client_id.as_deref(),
+            hostname: lease.hostname.as_deref(),
+            expiry: lease.expiry,
+        },
+        dhcp::Change::Remove(ip, mac) => LeaseChange::Remove { ip: *ip, mac: *mac },
+    }
+}
+
+/// Sends a DNS answer to the guest that asked.
+fn deliver(
+    networks: &mut [NetworkServices],
+    now: Now,
+    snapshot: &Snapshot,
+    scratch: &mut [u8],
+    client: Client,
+    answer: &[u8],
+    out: &mut impl Egress,
+) {
+    let Some(network) = snapshot.network(client.network) else { return };
+    if let Transport::Tcp(conn) = client.transport {
+        if let Some(tcp) = networks.get_mut(usize::from(client.network)).and_then(|n| n.tcp.as_mut()) {
+            tcp.answer(conn, answer);
+        }
+        poll_tcp(networks, now, snapshot, client.network, out);
+        return;
+    }
+    let (Some(subnet), Some(port)) = (network.subnet, network.macs.lookup(now.mono, client.mac)) else { return };
+    if !pontoon_wire::put(scratch, UDP_HEADERS, answer) {
+        return;
+    }
+    let macs = (network.mac, client.mac);
+    let datagram = Datagram { macs, source: (subnet.address, 53), destination: (client.ip, client.port) };
+    if let Some(bytes) = datagram.seal(scratch, answer.len()).and_then(|n| scratch.get(..n)) {
+        out.transmit(port, FrameRef { vnet: vnet::Header::default(), bytes });
+    }
+}
+
+/// Lets the network's TCP stack send what it has.
+fn poll_tcp(networks: &mut [NetworkServices], now: Now, snapshot: &Snapshot, id: u16, out: &mut impl Egress) {
+    let tcp = networks.get_mut(usize::from(id)).and_then(|n| n.tcp.as_mut());
+    let (Some(network), Some(tcp)) = (snapshot.network(id), tcp) else { return };
+    if tcp.connections() == 0 {
+        return;
+    }
+    tcp.poll(now.mono.0, &mut |bytes| {
+        let port = pontoon_wire::ethernet::destination(bytes).and_then(|mac| network.macs.lookup(now.mono, mac));
+        if let Some(port) = port {
+            out.transmit(port, FrameRef { vnet: vnet::Header::default(), bytes });
+        }
+    });
+}
+
+/// Does what the forwarder wants done about a query that got no answer.
+fn settle(
+    networks: &mut [NetworkServices],
+    now: Now,
+    snapshot: &Snapshot,
+    scratch: &mut [u8],
+    (sockets, ticket): ((u16, u16), &mut u32),
+    expired: Expired<'_>,
+    out: &mut impl Egress,
+) {
+    match expired {
+        Expired::Retry { socket, tcp: false, bytes } => out.dns_query(socket, bytes),
+        Expired::Retry { socket, tcp: true, bytes } => ask_tcp(out, sockets, ticket, socket, bytes),
+        Expired::ServFail { client, bytes } => deliver(networks, now, snapshot, scratch, client, bytes, out),
+    }
+}
+
+/// Asks over TCP; the ticket carries the socket the answer must be matched to.
+fn ask_tcp(out: &mut impl Egress, sockets: (u16, u16), ticket: &mut u32, socket: u16, query: &[u8]) {
+    *ticket = ticket.wrapping_add(1);
+    let resolver = socket / sockets.1.max(1);
+    out.dns_query_tcp(resolver, (*ticket << 16) | u32::from(socket), query);
+}

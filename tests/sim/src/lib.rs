@@ -1,0 +1,255 @@
+//! The real engine with N virtual workers in one deterministic process: virtual time, a seeded schedule, no root.
+//!
+//! A [`World`] owns the workers and moves frames between their ports; which worker gets a frame is drawn from the
+//! seed, as a kernel may choose any queue. Nothing here sleeps or reads a clock.
+
+pub mod guest;
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use pontoon_engine::dhcp::Config as Dhcp;
+use pontoon_engine::dns::Config as Dns;
+use pontoon_engine::egress::{Event, LeaseChange};
+use pontoon_engine::engine::Config;
+use pontoon_engine::nat::Slot;
+use pontoon_engine::snapshot::{Forward, Network, Port, Role, Subnet, Uplink};
+use pontoon_engine::switch::MacTable;
+use pontoon_engine::{Egress, Engine, FrameRef, Now, PortId, Snapshot, Time};
+use pontoon_wire::vnet;
+
+/// Guests' ports of the standard world.
+pub const GUEST_1: PortId = 1;
+pub const GUEST_2: PortId = 2;
+pub const ISOLATED: PortId = 4;
+pub const UPLINK: PortId = 6;
+pub const GATEWAY_MAC: [u8; 6] = [0x52, 0x54, 0, 0, 1, 1];
+pub const UPLINK_MAC: [u8; 6] = [0x52, 0x54, 0, 0, 9, 9];
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 100, 1);
+pub const EXTERNAL: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
+pub const SERVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
+
+/// xorshift64*: the schedule is a function of the seed.
+#[derive(Clone, Debug)]
+pub struct Rng(pub u64);
+
+impl Rng {
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound.max(1) as u64) as usize
+    }
+}
+
+type Frame = (vnet::Header, Vec<u8>);
+
+/// What the workers asked for.
+#[derive(Default)]
+struct Outbox {
+    sent: Vec<(PortId, Frame)>,
+    handed: VecDeque<(u16, PortId, Frame)>,
+    leases: VecDeque<u32>,
+    queries: Vec<(u16, Vec<u8>)>,
+    hand_offs: u64,
+}
+
+impl Egress for Outbox {
+    fn transmit(&mut self, port: PortId, frame: FrameRef<'_>) {
+        self.sent.push((port, (frame.vnet, frame.bytes.to_vec())));
+    }
+
+    fn hand_off(&mut self, worker: u16, ingress: PortId, frame: FrameRef<'_>) {
+        self.hand_offs += 1;
+        self.handed.push_back((worker, ingress, (frame.vnet, frame.bytes.to_vec())));
+    }
+
+    fn dns_query(&mut self, socket: u16, query: &[u8]) {
+        self.queries.push((socket, query.to_vec()));
+    }
+
+    fn dns_query_tcp(&mut self, _resolver: u16, _ticket: u32, _query: &[u8]) {}
+
+    fn lease(&mut self, _network: u16, ticket: u32, _change: LeaseChange<'_>) {
+        self.leases.push_back(ticket);
+    }
+
+    fn event(&mut self, _event: Event<'_>) {}
+}
+
+/// N workers and their ports.
+pub struct World {
+    pub now: Now,
+    pub rng: Rng,
+    pub snapshot: Arc<Snapshot>,
+    engines: Vec<Engine>,
+    outbox: Outbox,
+}
+
+impl World {
+    /// A NAT network (guests 1 and 2, host 0), an isolated one (guest 4, host 3) and an uplink.
+    #[must_use]
+    pub fn new(workers: u16, seed: u64) -> Self {
+        Self::with_slots(workers, seed, 4096)
+    }
+
+    #[must_use]
+    pub fn with_slots(workers: u16, seed: u64, slots: usize) -> Self {
+        let now = Now { mono: Time::from_secs(1000), unix: 1_700_000_000 };
+        let snapshot = Arc::new(standard());
+        let engines = (0..workers)
+            .map(|worker| {
+                let memory = Box::leak(vec![Slot::default(); slots].into_boxed_slice());
+                let mut engine = Engine::new(Config { worker, workers, seed }, memory, now);
+                engine.apply(Arc::clone(&snapshot), now);
+                engine
+            })
+            .collect();
+        Self { now, rng: Rng(seed | 1), snapshot, engines, outbox: Outbox::default() }
+    }
+
+    /// A frame arrives on `port`, at whichever worker the schedule draws; returns all frames sent because of it.
+    pub fn receive(&mut self, port: PortId, frame: &[u8]) -> Vec<(PortId, Vec<u8>)> {
+        self.receive_with(port, vnet::Header::default(), frame)
+            .into_iter()
+            .map(|(port, (_, bytes))| (port, bytes))
+            .collect()
+    }
+
+    pub fn receive_with(&mut self, port: PortId, header: vnet::Header, frame: &[u8]) -> Vec<(PortId, Frame)> {
+        let worker = self.rng.below(self.engines.len());
+        let mut bytes = frame.to_vec();
+        self.engines[worker].receive(self.now, port, header, &mut bytes, &mut self.outbox);
+        self.settle();
+        std::mem::take(&mut self.outbox.sent)
+    }
+
+    /// Lets time pass; returns what was sent meanwhile.
+    pub fn advance(&mut self, nanos: u64) -> Vec<(PortId, Vec<u8>)> {
+        let before = self.now.mono.secs();
+        self.now.mono = Time(self.now.mono.0 + nanos);
+        self.now.unix += self.now.mono.secs() - before;
+        for engine in &mut self.engines {
+            if engine.next_timeout().is_some_and(|due| due <= self.now.mono) {
+                engine.timeout(self.now, &mut self.outbox);
+            }
+        }
+        self.settle();
+        std::mem::take(&mut self.outbox.sent).into_iter().map(|(port, (_, bytes))| (port, bytes)).collect()
+    }
+
+    /// Runs hand-offs and disk writes until nothing moves.
+    fn settle(&mut self) {
+        loop {
+            if let Some((worker, port, (header, mut bytes))) = self.outbox.handed.pop_front() {
+                let engine = &mut self.engines[usize::from(worker)];
+                engine.handed(self.now, port, header, &mut bytes, &mut self.outbox);
+            } else if let Some(ticket) = self.outbox.leases.pop_front() {
+                self.engines[0].lease_synced(self.now, ticket, true, &mut self.outbox);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Queries sent to resolvers since the last call.
+    pub fn take_queries(&mut self) -> Vec<(u16, Vec<u8>)> {
+        std::mem::take(&mut self.outbox.queries)
+    }
+
+    /// A resolver answers.
+    pub fn resolver(&mut self, socket: u16, datagram: &[u8]) -> Vec<(PortId, Vec<u8>)> {
+        self.engines[0].dns_response(self.now, socket, datagram, &mut self.outbox);
+        self.settle();
+        std::mem::take(&mut self.outbox.sent).into_iter().map(|(port, (_, bytes))| (port, bytes)).collect()
+    }
+
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.engines.iter().map(Engine::sessions).sum()
+    }
+
+    #[must_use]
+    pub fn hand_offs(&self) -> u64 {
+        self.outbox.hand_offs
+    }
+
+    /// Drops of all workers by name.
+    #[must_use]
+    pub fn drops(&self) -> Vec<(&'static str, u64)> {
+        let mut all: Vec<(&'static str, u64)> = Vec::new();
+        for (reason, count) in self.engines.iter().flat_map(|engine| engine.drops().iter()) {
+            match all.iter_mut().find(|(name, _)| *name == reason.name()) {
+                Some((_, sum)) => *sum += count,
+                None => all.push((reason.name(), count)),
+            }
+        }
+        all
+    }
+}
+
+fn network(name: &str, third: u8, mac: [u8; 6], nat: bool, ports: Vec<PortId>) -> Network {
+    let gateway = Ipv4Addr::new(192, 168, third, 1);
+    let range = (Ipv4Addr::new(192, 168, third, 10), Ipv4Addr::new(192, 168, third, 254));
+    Network {
+        name: name.into(),
+        forward: if nat { Forward::Nat } else { Forward::Isolated },
+        mac,
+        subnet: Some(Subnet { address: gateway, prefix: 24 }),
+        mtu: 1500,
+        uplink: nat.then_some(0),
+        nat_ports: (1024, 65535),
+        dhcp: Some(Dhcp {
+            server: gateway,
+            prefix: 24,
+            ranges: vec![range],
+            hosts: vec![],
+            lease_seconds: 3600,
+            router: nat.then_some(gateway),
+            dns: Some(gateway),
+            domain: None,
+            mtu: 1500,
+        }),
+        dns: Dns { enabled: true, isolated: !nat, gateway, prefix: 24, ..Dns::default() },
+        macs: Arc::new(MacTable::new(u64::from(third))),
+        host: ports.first().copied(),
+        ports,
+    }
+}
+
+fn standard() -> Snapshot {
+    let port = |role| Some(Port { role, max_addresses: 64 });
+    let uplink = Uplink {
+        name: "up0".into(),
+        port: Some(UPLINK),
+        mac: UPLINK_MAC,
+        subnet: Some(Subnet { address: EXTERNAL, prefix: 24 }),
+        gateway: Some(Ipv4Addr::new(203, 0, 113, 1)),
+        mtu: 1500,
+        leased: Arc::default(),
+    };
+    Snapshot {
+        generation: 1,
+        networks: vec![
+            Some(network("natntw", 100, GATEWAY_MAC, true, vec![0, GUEST_1, GUEST_2])),
+            Some(network("hostntw", 110, [0x52, 0x54, 0, 0, 1, 2], false, vec![3, ISOLATED])),
+        ],
+        uplinks: vec![Some(uplink)],
+        ports: vec![
+            port(Role::Host { network: 0 }),
+            port(Role::Guest { network: 0 }),
+            port(Role::Guest { network: 0 }),
+            port(Role::Host { network: 1 }),
+            port(Role::Guest { network: 1 }),
+            None,
+            port(Role::Uplink { uplink: 0 }),
+        ],
+        resolvers: 1,
+        sockets_per_resolver: 8,
+    }
+}
