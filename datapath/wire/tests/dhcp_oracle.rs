@@ -1,4 +1,5 @@
 //! The codec against an independent implementation.
+#![allow(clippy::unwrap_used)]
 use std::net::Ipv4Addr;
 
 use dhcproto::{
