@@ -105,3 +105,23 @@ fn offers_are_capped() {
     }
     assert_eq!(net.server.table.into_slots().count(), 4096);
 }
+
+#[test]
+fn d18_one_mac_cannot_take_the_pool() {
+    let mut net = Net::new(config(10, 49));
+    let mut given = 0;
+    for id in 0..100u8 {
+        match net.discover(mac(1), &[(61, &[id])]) {
+            Ok(offered) => {
+                given += usize::from(matches!(
+                    net.select(mac(1), offered, &[(61, &[id])]),
+                    Outcome::Commit { .. }
+                ));
+            }
+            Err(reason) => assert_eq!(reason, Drop::TooManyPerMac),
+        }
+    }
+    assert_eq!(given, MAX_PER_MAC);
+    refused(&net.reboot(mac(1), ip(49)));
+    net.lease(mac(2), &[]);
+}
