@@ -3,15 +3,21 @@
 //! Limits, all of them against guests that try to starve their neighbours: a MAC address holds at most
 //! [`MAX_PER_MAC`] addresses, open offers are capped and held for [`OFFER_SECONDS`], and declined addresses
 //! occupy at most a quarter of the pool.
-#[cfg(test)]
-mod model;
 mod name;
 mod pool;
 mod reply;
 mod serve;
 mod table;
+
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod model;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests_config;
 
 use alloc::{string::String, vec::Vec};
 use core::net::Ipv4Addr;

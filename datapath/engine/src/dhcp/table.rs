@@ -43,6 +43,9 @@ pub(super) enum Phase {
     Quarantined,
 }
 
+/// The `time` of a lease without end.
+const FOREVER: u64 = u64::MAX;
+
 /// How to undo the last binding.
 #[derive(Clone, Debug)]
 pub(super) enum Undo {
@@ -65,7 +68,7 @@ pub(super) struct Slot {
 
 impl Slot {
     pub(super) fn bound(key: Key, lease: Lease, undo: Undo) -> Self {
-        let time = if lease.expiry == 0 { u64::MAX } else { lease.expiry };
+        let time = if lease.expiry == 0 { FOREVER } else { lease.expiry };
         Self { key, lease, phase: Phase::Bound, time, undo, past: None }
     }
 
@@ -181,7 +184,8 @@ impl Table {
 
     /// The address whose lease ended longest ago.
     pub(super) fn oldest_expired(&self, unix: u64) -> Option<u32> {
-        let bound = self.order.range((Phase::Bound, 0, 0)..=(Phase::Bound, unix, u32::MAX));
+        let until = unix.min(FOREVER - 1);
+        let bound = self.order.range((Phase::Bound, 0, 0)..=(Phase::Bound, until, u32::MAX));
         // Reserved addresses can be expired too, but only their host gets them.
         let bound = bound.map(|(_, time, ip)| (*time, *ip)).find(|(_, ip)| self.pool.contains(*ip));
         [bound, self.first(Phase::Past)].into_iter().flatten().min().map(|(_, ip)| ip)
@@ -208,7 +212,7 @@ impl Table {
 
     /// Retires the bound lease that expired first.
     pub(super) fn expire_one(&mut self, unix: u64) -> Option<Lease> {
-        let (time, ip) = self.first(Phase::Bound).filter(|(time, _)| *time <= unix)?;
+        let (time, ip) = self.first(Phase::Bound).filter(|(time, _)| *time <= unix && *time != FOREVER)?;
         self.retire(ip, time)
     }
 
