@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 use smoltcp::wire::{ArpPacket, EthernetFrame, Ipv4Packet, TcpPacket};
 
 use super::*;
