@@ -9,6 +9,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
+use pontoon_wire::dns::HEADER_LEN;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
@@ -317,7 +318,10 @@ impl TcpServer {
 
     fn service(&mut self, now_ns: u64, transmit: &mut dyn FnMut(&[u8])) {
         self.interface.poll(instant(now_ns), &mut self.queue, &mut self.sockets);
+        // before connections go, and with them the addresses of their last segments
+        self.drain(transmit);
         self.reap();
+        self.relisten();
         self.accept(now_ns);
         for one in &mut self.connections {
             if one.peer.is_none() {
@@ -326,7 +330,7 @@ impl TcpServer {
             let socket = self.sockets.get_mut::<Socket<'_>>(one.handle);
             one.read(socket, now_ns);
             one.write(socket, now_ns);
-            let absurd = one.announced().is_some_and(|length| length > QUERY_MAX);
+            let absurd = one.announced().is_some_and(|length| !(HEADER_LEN..=QUERY_MAX).contains(&length));
             if absurd || now_ns.saturating_sub(one.progress_ns) >= IDLE_NS {
                 socket.abort();
             } else if socket.state() == State::CloseWait && one.quiet() {
@@ -356,6 +360,15 @@ impl TcpServer {
             if let Some(one) = self.connections.get_mut(index) {
                 one.peer = Some(Peer { mac, ip, port: remote.port });
                 one.progress_ns = now_ns;
+            }
+        }
+    }
+
+    /// A handshake reset by its peer leaves the socket listening again (RFC 9293 3.10.7.4).
+    fn relisten(&mut self) {
+        for one in &mut self.connections {
+            if self.sockets.get::<Socket<'_>>(one.handle).state() == State::Listen {
+                one.peer = None;
             }
         }
     }
@@ -426,3 +439,7 @@ fn router_announcement(gateway_mac: [u8; 6]) -> Vec<u8> {
     frame.extend_from_slice(&NEAR.octets());
     frame
 }
+
+#[cfg(test)]
+#[path = "tests_tcp.rs"]
+mod tests;
