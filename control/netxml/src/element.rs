@@ -129,7 +129,9 @@ fn qualified(node: Node<'_>, namespace: Option<&str>, name: &str, is_element: bo
         Some(XML_NAMESPACE) => Some("xml"),
         // An element in the default namespace needs no prefix.
         Some(uri) if is_element && node.default_namespace() == Some(uri) => None,
-        Some(uri) => node.namespaces().filter(|space| space.uri() == uri).find_map(|space| space.name()),
+        Some(uri) => {
+            node.namespaces().filter(|space| space.uri() == uri).find_map(roxmltree::Namespace::name)
+        }
     };
     prefix.map_or_else(|| name.to_owned(), |prefix| format!("{prefix}:{name}"))
 }

@@ -38,7 +38,7 @@ pub(super) fn owned(node: Node<'_>, name: &str) -> Option<String> {
 
 /// All the text directly below a node.
 pub(super) fn text_of(node: Node<'_>) -> String {
-    node.children().filter(|child| child.is_text()).filter_map(|child| child.text()).collect()
+    node.children().filter(Node::is_text).filter_map(|child| child.text()).collect()
 }
 
 /// Where an attribute stands, or its element when it is absent.

@@ -60,19 +60,33 @@ fn check_size(text: &str) -> Result<()> {
     if text.len() > MAX_LENGTH {
         return fail(0, "the document is larger than 4 MiB");
     }
-    let mut depth = 0usize;
-    for (at, pair) in text.as_bytes().windows(2).enumerate() {
-        match pair {
-            [b'<', b'/'] | [b'/', b'>'] => depth = depth.saturating_sub(1),
-            [b'<', b'!' | b'?'] => {}
-            [b'<', _] => depth += 1,
+    match too_deep(text.as_bytes()) {
+        Some(at) => fail(at, "excessive depth in document: 256"),
+        None => Ok(()),
+    }
+}
+
+/// Where tags nest too deeply; comments and the like hold no tags.
+fn too_deep(text: &[u8]) -> Option<usize> {
+    const OPAQUE: [(&[u8], &[u8]); 3] = [(b"<!--", b"-->"), (b"<![CDATA[", b"]]>"), (b"<?", b"?>")];
+    let (mut depth, mut at) = (0usize, 0);
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        if let Some((open, close)) = OPAQUE.iter().find(|(open, _)| rest.starts_with(open)) {
+            let body = rest.get(open.len()..)?;
+            at += open.len() + body.windows(close.len()).position(|part| part == *close)? + close.len();
+            continue;
+        }
+        match rest {
+            [b'<', b'/', ..] | [b'/', b'>', ..] => depth = depth.saturating_sub(1),
+            [b'<', ..] => depth += 1,
             _ => {}
         }
         if depth > MAX_DEPTH {
-            return fail(at, "excessive depth in document: 256");
+            return Some(at);
         }
+        at += 1;
     }
-    Ok(())
+    None
 }
 
 fn name(cx: &Cx<'_>, root: Node<'_>) -> Result<String> {
@@ -226,7 +240,7 @@ fn unknown(root: Node<'_>) -> Vec<String> {
         "network",
     ];
     let mut names: Vec<String> = Vec::new();
-    for node in root.children().filter(|node| node.is_element()) {
+    for node in root.children().filter(Node::is_element) {
         let tag = node.tag_name();
         let known = match tag.namespace() {
             None => KNOWN.contains(&tag.name()),

@@ -11,7 +11,7 @@ const ATTRIBUTES: [&str; 5] = ["kind", "dev", "netns", "address", "gateway"];
 pub(super) fn uplink(cx: &Cx<'_>, root: Node<'_>) -> Result<Option<Uplink>> {
     let mut found = None;
     let ours = |node: &Node<'_>| node.tag_name().namespace() == Some(PONTOON_NAMESPACE);
-    for node in root.children().filter(|node| node.is_element()).filter(ours) {
+    for node in root.children().filter(Node::is_element).filter(ours) {
         let tag = node.tag_name().name();
         if tag != "uplink" {
             return Err(cx.error(node, Class::Xml, &format!("unknown element <pontoon:{tag}>")));

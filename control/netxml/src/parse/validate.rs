@@ -160,11 +160,11 @@ fn unsupported_elements(cx: &Cx<'_>, root: Node<'_>, network: &Network) -> Resul
 
 fn dhcp_sections(cx: &Cx<'_>, root: Node<'_>, network: &Network) -> Result<()> {
     for (v6, family) in [(false, "IPv4"), (true, "IPv6")] {
-        let sections = children(root, "ip").zip(&network.ips).filter(|(_, ip)| {
+        let mut sections = children(root, "ip").zip(&network.ips).filter(|(_, ip)| {
             let offers = !ip.ranges.is_empty() || !ip.hosts.is_empty();
             ip.address.is_ipv6() == v6 && offers
         });
-        if let Some((node, _)) = sections.skip(1).next() {
+        if let Some((node, _)) = sections.nth(1) {
             let message = format!(
                 "Multiple {family} dhcp sections found -- dhcp is supported only for a single {family} address on each network"
             );
