@@ -334,6 +334,9 @@ fn hostile_input() {
     assert!(parse(&deep("<!-- <a> -->", "", 1000)).is_ok());
     let hidden = deep("<a>", "</a>", 100_000).replace("<metadata>", "<metadata><![CDATA[<!--]]><?p <!-- ?>");
     assert!(parse(&hidden).unwrap_err().message.contains("excessive depth"));
+    let quoted = deep("<a b='/>' c=\"'/>\">/>", "</a>", 100_000);
+    assert!(parse(&quoted).unwrap_err().message.contains("excessive depth"));
+    assert!(parse(&deep("<a b='>'/><b></b>", "", 1000)).is_ok());
     assert!(parse(&" ".repeat(5 << 20)).unwrap_err().message.contains("4 MiB"));
     let sample = "<network><name>ä</name><forward mode='nat'><nat><port start='1' end='2'/></nat></forward><ip address='10.0.0.1' netmask='255.255.255.0'><dhcp><range start='10.0.0.2' end='10.0.0.9'/></dhcp></ip></network>";
     for (cut, _) in sample.char_indices() {

@@ -76,17 +76,32 @@ fn too_deep(text: &[u8]) -> Option<usize> {
             at += open.len() + body.windows(close.len()).position(|part| part == *close)? + close.len();
             continue;
         }
-        match rest {
-            [b'<', b'/', ..] | [b'/', b'>', ..] => depth = depth.saturating_sub(1),
-            [b'<', ..] => depth += 1,
-            _ => {}
+        at += 1;
+        if rest.starts_with(b"</") {
+            depth = depth.saturating_sub(1);
+        } else if rest.starts_with(b"<") {
+            let length = start_tag_length(rest)?;
+            at += length;
+            depth += usize::from(rest.get(length.wrapping_sub(1)) != Some(&b'/'));
         }
         if depth > MAX_DEPTH {
-            return Some(at);
+            return Some(at - 1);
         }
-        at += 1;
     }
     None
+}
+
+/// The bytes of a start tag before its `>`, which may also stand in a quote.
+fn start_tag_length(tag: &[u8]) -> Option<usize> {
+    let mut quote = None;
+    tag.iter().position(|&byte| {
+        match quote {
+            Some(open) if open == byte => quote = None,
+            None if byte == b'\'' || byte == b'"' => quote = Some(byte),
+            _ => {}
+        }
+        quote.is_none() && byte == b'>'
+    })
 }
 
 fn name(cx: &Cx<'_>, root: Node<'_>) -> Result<String> {
