@@ -19,12 +19,6 @@ pub(super) fn definition(cx: &Cx<'_>, root: Node<'_>, network: &Network) -> Resu
                 let error = cx.error(at("forward"), Class::Xml, &message);
                 return Err(error.with_help("add <ip address='192.168.100.1' netmask='255.255.255.0'/>"));
             }
-            if forward.interfaces.len() > 1 {
-                let message = format!(
-                    "multiple forwarding interfaces specified for network '{name}', only one is supported"
-                );
-                return Err(cx.error(at("forward"), Class::Xml, &message));
-            }
         }
         Mode::Open => {
             if !forward.interfaces.is_empty() {
@@ -141,6 +135,14 @@ fn duplicate(cx: &Cx<'_>, host: Node<'_>, first: Node<'_>, key: &str) -> Error {
 pub(super) fn driver(cx: &Cx<'_>, root: Node<'_>, network: &Network) -> Result<()> {
     if !network.forward.mode.owns_bridge() {
         unsupported_elements(cx, root, network)?;
+    }
+    let forward = &network.forward;
+    if matches!(forward.mode, Mode::Nat | Mode::Route) && forward.interfaces.len() > 1 {
+        let message = format!(
+            "multiple forwarding interfaces specified for network '{}', only one is supported",
+            cx.name
+        );
+        return Err(cx.error(child(root, "forward").unwrap_or(root), Class::Xml, &message));
     }
     dhcp_sections(cx, root, network)
 }
