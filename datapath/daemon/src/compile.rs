@@ -32,7 +32,7 @@ impl Running {
     /// The field that is wrong, and why.
     pub fn next(&self, document: Document, seed: u64) -> Result<Self, String> {
         let networks = self.networks(&document, seed)?;
-        let uplinks = uplinks(&document)?;
+        let uplinks = self.uplinks(&document)?;
         let sockets = usize::from(document.resolvers) * usize::from(document.sockets_per_resolver);
         if sockets > codec::MAX_FDS {
             return refuse("sockets_per_resolver", "more sockets than one message carries");
@@ -62,6 +62,34 @@ impl Running {
             place(&mut networks, described.id, network(&field, described, macs)?, &field)?;
         }
         Ok(networks)
+    }
+
+    fn uplinks(&self, document: &Document) -> Result<Vec<Option<Uplink>>, String> {
+        let mut uplinks = Vec::new();
+        for (index, described) in document.uplinks.iter().enumerate() {
+            let field = format!("uplinks[{index}]");
+            if described.mac[0] & 1 == 1 {
+                return refuse(format_args!("{field}.mac"), "is a group address");
+            }
+            if described.mtu < MIN_MTU {
+                return refuse(
+                    format_args!("{field}.mtu"),
+                    format_args!("{} is below {MIN_MTU}", described.mtu),
+                );
+            }
+            let kept = self.snapshot.uplink(described.id).filter(|old| old.name == described.name);
+            let uplink = Uplink {
+                name: described.name.clone(),
+                port: None,
+                mac: described.mac,
+                subnet: described.address.map(|net| Subnet { address: net.addr(), prefix: net.prefix_len() }),
+                gateway: described.gateway,
+                mtu: described.mtu,
+                leased: kept.map_or_else(Arc::default, |old| Arc::clone(&old.leased)),
+            };
+            place(&mut uplinks, described.id, uplink, &field)?;
+        }
+        Ok(uplinks)
     }
 
     /// Ports of `self` that are not, or not the same, in `next`.
@@ -195,29 +223,6 @@ fn dns_config(network: &document::Network, subnet: Option<Subnet>) -> dns::Confi
         txt: described.txt.clone(),
         lease_seconds_ttl: 0,
     }
-}
-
-fn uplinks(document: &Document) -> Result<Vec<Option<Uplink>>, String> {
-    let mut uplinks = Vec::new();
-    for (index, described) in document.uplinks.iter().enumerate() {
-        let field = format!("uplinks[{index}]");
-        if described.mac[0] & 1 == 1 {
-            return refuse(format_args!("{field}.mac"), "is a group address");
-        }
-        if described.mtu < MIN_MTU {
-            return refuse(format_args!("{field}.mtu"), format_args!("{} is below {MIN_MTU}", described.mtu));
-        }
-        let uplink = Uplink {
-            name: described.name.clone(),
-            port: None,
-            mac: described.mac,
-            subnet: described.address.map(|net| Subnet { address: net.addr(), prefix: net.prefix_len() }),
-            gateway: described.gateway,
-            mtu: described.mtu,
-        };
-        place(&mut uplinks, described.id, uplink, &field)?;
-    }
-    Ok(uplinks)
 }
 
 fn check_uplinks(document: &Document, snapshot: &Snapshot) -> Result<(), String> {
