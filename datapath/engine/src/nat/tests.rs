@@ -55,7 +55,7 @@ impl Bench {
         Ok(Packet::parse(frame).unwrap())
     }
 
-    pub(super) fn into(&mut self, frame: &mut [u8]) -> Result<Packet, DropReason> {
+    pub(super) fn receive(&mut self, frame: &mut [u8]) -> Result<Packet, DropReason> {
         let packet = Packet::parse(frame).unwrap();
         let inside = self.nat.inbound(self.now, OUTSIDE.uplink, EXTERNAL, &self.vnet, frame, &packet)?;
         assert_eq!(inside, INSIDE);
@@ -69,7 +69,7 @@ impl Bench {
     }
 
     pub(super) fn udp_in(&mut self, from: End, port: u16) -> Result<End, DropReason> {
-        let packet = self.into(&mut udp(from, (EXTERNAL, port), b"pong"))?;
+        let packet = self.receive(&mut udp(from, (EXTERNAL, port), b"pong"))?;
         Ok((packet.ip.destination, packet.destination_port))
     }
 }

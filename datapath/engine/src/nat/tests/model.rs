@@ -87,7 +87,7 @@ proptest! {
             if sent.ip.protocol == ipv4::UDP {
                 prop_assert_ne!(&frame[40..42], &[0, 0]);
                 let mut back = udp((server, port), (EXTERNAL, sent.source_port), &data);
-                prop_assert_eq!(bench.into(&mut back).unwrap().destination_port, source);
+                prop_assert_eq!(bench.receive(&mut back).unwrap().destination_port, source);
             }
         }
     }

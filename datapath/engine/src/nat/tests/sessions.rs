@@ -82,13 +82,13 @@ fn echo_ids() {
     assert_eq!(bench.out(&mut echo(8, GUEST, ROUTER, 1234)).unwrap().source_port, 1234);
     let second = bench.out(&mut echo(8, OTHER, SERVER, 1234)).unwrap();
     assert_ne!(second.source_port, 1234);
-    let reply = bench.into(&mut echo(0, SERVER, EXTERNAL, second.source_port)).unwrap();
+    let reply = bench.receive(&mut echo(0, SERVER, EXTERNAL, second.source_port)).unwrap();
     assert_eq!((reply.ip.destination, reply.source_port), (OTHER, 1234));
-    assert_eq!(bench.into(&mut echo(8, SERVER, EXTERNAL, 1234)), Err(DropReason::NatNoSession));
+    assert_eq!(bench.receive(&mut echo(8, SERVER, EXTERNAL, 1234)), Err(DropReason::NatNoSession));
     bench.wait(59);
-    assert!(bench.into(&mut echo(0, ROUTER, EXTERNAL, 1234)).is_ok());
+    assert!(bench.receive(&mut echo(0, ROUTER, EXTERNAL, 1234)).is_ok());
     bench.wait(61);
-    assert!(bench.into(&mut echo(0, ROUTER, EXTERNAL, 1234)).is_err());
+    assert!(bench.receive(&mut echo(0, ROUTER, EXTERNAL, 1234)).is_err());
     let mut bad = echo(8, GUEST, SERVER, 9);
     bad[36] ^= 1;
     assert_eq!(bench.out(&mut bad), Err(DropReason::NatIcmpChecksum));
@@ -100,12 +100,12 @@ fn hairpin() {
     let a = bench.udp_out((GUEST, 6000), (SERVER, 1)).unwrap();
     let mut frame = udp((OTHER, 7000), (EXTERNAL, a), b"hello");
     bench.out(&mut frame).unwrap();
-    let packet = bench.into(&mut frame).unwrap();
+    let packet = bench.receive(&mut frame).unwrap();
     assert_eq!((packet.ip.source, packet.source_port), (EXTERNAL, 7000));
     assert_eq!((packet.ip.destination, packet.destination_port), (GUEST, 6000));
     let mut back = udp((GUEST, 6000), (EXTERNAL, 7000), b"hello");
     bench.out(&mut back).unwrap();
-    assert_eq!(bench.into(&mut back).unwrap().ip.destination, OTHER);
+    assert_eq!(bench.receive(&mut back).unwrap().ip.destination, OTHER);
 }
 
 #[test]

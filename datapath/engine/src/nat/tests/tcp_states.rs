@@ -13,7 +13,7 @@ fn sent(bench: &mut Bench, flags: u8, seq: u32, ack: u32) -> Result<(), DropReas
 }
 
 fn came(bench: &mut Bench, flags: u8, seq: u32, ack: u32) -> Result<(), DropReason> {
-    bench.into(&mut tcp(REMOTE, MAPPED, flags, seq, ack, b"")).map(|_| ())
+    bench.receive(&mut tcp(REMOTE, MAPPED, flags, seq, ack, b"")).map(|_| ())
 }
 
 fn established() -> Bench {
@@ -106,7 +106,7 @@ fn impossible_flags_and_strangers() {
     }
     assert_eq!(came(&mut bench, SYN, 5001, 0), Err(DropReason::NatTcpState));
     assert_eq!(came(&mut bench, ACK, 5001 + 10_000_000, 101), Err(DropReason::NatTcpWindow));
-    let syn = bench.into(&mut tcp((ROUTER, 80), MAPPED, SYN, 1, 0, b""));
+    let syn = bench.receive(&mut tcp((ROUTER, 80), MAPPED, SYN, 1, 0, b""));
     assert_eq!(syn, Err(DropReason::NatFiltered));
     came(&mut bench, ACK, 5001, 101).unwrap();
 }
