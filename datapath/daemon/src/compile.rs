@@ -14,7 +14,7 @@ use pontoon_proto::{codec, message};
 use crate::queues::MAX_PORTS;
 
 /// Ids of networks and uplinks are below this.
-const MAX_IDS: usize = 4096;
+pub const MAX_IDS: usize = 4096;
 /// The smallest MTU IPv4 allows.
 const MIN_MTU: u16 = 68;
 

@@ -134,7 +134,7 @@ impl Egress for WorkerEgress {
 
     fn lease(&mut self, network: u16, ticket: u32, change: LeaseChange<'_>) {
         let job = lease_line(change).ok().map(|line| LeaseJob::Append { network, ticket, line });
-        if !job.is_some_and(|job| self.leases.try_send(job).is_ok()) {
+        if job.is_none_or(|job| self.leases.try_send(job).is_err()) {
             self.later.push(Later::LeaseFailed { ticket });
         }
     }
