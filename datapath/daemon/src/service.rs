@@ -30,12 +30,12 @@ const MAX_EXCHANGES: usize = 16;
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     Closed,
     Quit,
 }
 
-pub struct Service {
+pub(crate) struct Service {
     workers: Vec<Mailbox>,
     link: Arc<Link>,
     leases: Sender<LeaseJob>,
@@ -48,13 +48,13 @@ pub struct Service {
 
 impl Service {
     #[must_use]
-    pub fn new(workers: Vec<Mailbox>, link: Arc<Link>, leases: Sender<LeaseJob>, seed: u64) -> Self {
+    pub(crate) fn new(workers: Vec<Mailbox>, link: Arc<Link>, leases: Sender<LeaseJob>, seed: u64) -> Self {
         let (running, pending) = (Running::default(), BTreeMap::new());
         Self { workers, link, leases, running, pending, seed, exchanges: Arc::default() }
     }
 
     /// Speaks with `control` until it goes.
-    pub fn serve(&mut self, control: &UnixStream) -> End {
+    pub(crate) fn serve(&mut self, control: &UnixStream) -> End {
         let end = match self.link.connect(control) {
             Ok(()) => self.converse(control),
             Err(error) => {
