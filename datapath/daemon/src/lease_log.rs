@@ -14,10 +14,10 @@ use pontoon_proto::message::Lease;
 use crate::mail::{Mail, Mailbox};
 
 /// Changes that may wait for the disk.
-pub const BACKLOG: usize = 256;
+pub(crate) const BACKLOG: usize = 256;
 
 #[derive(Debug)]
-pub enum LeaseJob {
+pub(crate) enum LeaseJob {
     /// From now on changes of `network` go to `log`.
     Open {
         network: u16,
@@ -62,7 +62,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 ///
 /// # Errors
 /// When the change cannot be JSON.
-pub fn lease_line(change: LeaseChange<'_>) -> serde_json::Result<String> {
+pub(crate) fn lease_line(change: LeaseChange<'_>) -> serde_json::Result<String> {
     let json = match change {
         LeaseChange::Set { ip, mac, client_id, hostname, expiry } => serde_json::to_string(&Lease {
             ip,
@@ -96,7 +96,7 @@ impl Log {
 }
 
 /// Runs the writer until its channel closes.
-pub fn run(jobs: &Receiver<LeaseJob>, worker: &Mailbox) {
+pub(crate) fn run(jobs: &Receiver<LeaseJob>, worker: &Mailbox) {
     let mut logs = BTreeMap::new();
     for job in jobs {
         match job {
