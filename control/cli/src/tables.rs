@@ -111,7 +111,7 @@ fn expiry(seconds: u64, zone: &TimeZone) -> String {
     let time = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     time.map_or_else(
         || "-".to_owned(),
-        |time| jiff::Zoned::new(time, zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        |time| zone.to_datetime(time).strftime("%Y-%m-%d %H:%M:%S").to_string(),
     )
 }
 
