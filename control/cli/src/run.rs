@@ -24,9 +24,16 @@ pub(crate) struct Datapath {
 }
 
 pub(crate) fn daemon(daemon: &Daemon) -> anyhow::Result<()> {
-    anyhow::bail!("this build has no control process ({daemon:?})")
+    let Daemon { state_dir, runtime_dir, workers, resolv_conf, socket } = daemon;
+    anyhow::bail!(
+        "this build has no control process ({}, {}, {}, {workers} workers, socket {socket:?})",
+        state_dir.display(),
+        runtime_dir.display(),
+        resolv_conf.display()
+    )
 }
 
 pub(crate) fn datapath(datapath: &Datapath) -> anyhow::Result<()> {
-    anyhow::bail!("this build has no datapath ({datapath:?})")
+    let Datapath { listen_fd, control_fd, session_fd, workers } = datapath;
+    anyhow::bail!("this build has no datapath ({listen_fd}, {control_fd}, {session_fd:?}, {workers} workers)")
 }
