@@ -27,6 +27,8 @@ use crate::args::LabArgs;
 
 /// Longest the story may take, beside the throughput measurement.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// The verdict when the lab could not even be built or stopped halfway, so that there is nothing to keep.
+const NOTHING_UP: u8 = 2;
 
 pub(crate) fn run(args: &LabArgs) -> ExitCode {
     let result = match (args.down, args.inside) {
@@ -59,7 +61,7 @@ fn outside(args: &LabArgs) -> anyhow::Result<ExitCode> {
     write_state(child.id()).context("cannot write the lab's state file")?;
     let mut verdict = [1u8];
     let heard = ours.read_exact(&mut verdict);
-    if args.keep && heard.is_ok() {
+    if args.keep && heard.is_ok() && verdict != [NOTHING_UP] {
         print_hints(child.id(), root);
     } else {
         // It may have ended already.
@@ -113,7 +115,7 @@ fn inside(args: &LabArgs) -> anyhow::Result<ExitCode> {
         Ok((passed, daemon)) => (u8::from(!passed), Some(daemon)),
         Err(error) => {
             println!("FAIL {error:#}\nlab: FAIL");
-            (1, None)
+            (NOTHING_UP, None)
         }
     };
     if args.keep {
