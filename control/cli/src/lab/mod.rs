@@ -85,7 +85,7 @@ fn check_tun() -> anyhow::Result<()> {
     }
 }
 
-/// A user namespace when not root, then mounts, network and processes of our own.
+/// A user namespace when not root, then one for processes: the next child is its process 1.
 fn enter_namespaces(root: bool) -> anyhow::Result<()> {
     let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     if !root {
@@ -99,8 +99,7 @@ fn enter_namespaces(root: bool) -> anyhow::Result<()> {
             .context("cannot become root of the user namespace (is AppArmor restricting it?)")?;
         fs::write("/proc/self/gid_map", format!("0 {group} 1"))?;
     }
-    let flags = UnshareFlags::NEWNS | UnshareFlags::NEWNET | UnshareFlags::NEWPID;
-    sys::unshare(flags).context("cannot make mount, network and PID namespaces (in a container, allow them)")
+    sys::unshare(UnshareFlags::NEWPID).context("cannot make a PID namespace (in a container, allow it)")
 }
 
 /// Process 1 of the lab.
@@ -109,6 +108,9 @@ fn inside(args: &LabArgs) -> anyhow::Result<ExitCode> {
     if !rustix::process::getpid().is_init() {
         bail!("--inside is for the lab itself");
     }
+    // Only here: the caller still needs the machine's own /proc and /tmp.
+    sys::unshare(UnshareFlags::NEWNS | UnshareFlags::NEWNET)
+        .context("cannot make mount and network namespaces (in a container, allow them)")?;
     prepare_mounts().context("cannot prepare the lab's private mounts")?;
     let verdict = story::tell(args.seconds);
     let (code, daemon) = match verdict {
