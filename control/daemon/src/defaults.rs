@@ -17,7 +17,7 @@ pub(crate) fn fill(
         return Ok(());
     }
     network.mac = network.mac.or_else(|| before?.mac).or_else(|| Some(random_mac()));
-    let template = match network.bridge.name.as_deref() {
+    let template = match network.bridge.name.clone().as_deref() {
         None | Some("") => {
             network.bridge.name = before.and_then(|before| before.bridge.name.clone());
             "virbr%d".to_owned()
@@ -96,13 +96,18 @@ mod tests {
         assert_eq!(network.mac.map(|mac| [mac[0], mac[1], mac[2]]), Some([0x52, 0x54, 0]));
         let mut again = Network { name: "n".into(), ..Network::default() };
         fill(&mut again, Some(&network), |_| true).expect("fill");
-        assert_eq!((again.uuid, again.mac, again.bridge.name), (network.uuid, network.mac, network.bridge.name));
+        assert_eq!(
+            (again.uuid, again.mac, again.bridge.name),
+            (network.uuid, network.mac, network.bridge.name)
+        );
     }
 
     #[test]
     fn macs_are_checked() {
         assert_eq!(parse_mac("52:54:0:aA:b:1").expect("mac"), [0x52, 0x54, 0, 0xaa, 0xb, 1]);
-        for bad in ["", "52:54:00:00:00", "52:54:00:00:00:00:00", "52:54:00:00:00:gg", "0:0:0:0:0:0", "+1:2:3:4:5:6"] {
+        for bad in
+            ["", "52:54:00:00:00", "52:54:00:00:00:00:00", "52:54:00:00:00:gg", "0:0:0:0:0:0", "+1:2:3:4:5:6"]
+        {
             assert!(parse_mac(bad).is_err() || bad.starts_with('+'), "{bad}");
         }
         assert!(parse_mac("01:00:5e:00:00:01").expect_err("multicast").message.contains("multicast"));

@@ -147,7 +147,11 @@ mod tests {
                 let log = parse(&hurt);
                 assert!(log.leases.iter().all(|lease| all.contains(lease)), "offset {at}");
                 assert!(log.leases.len() >= 1, "offset {at}");
-                if value != bytes[at] && bytes[at] != b'\n' && value != b'\n' && !bytes[at].is_ascii_hexdigit() {
+                if value != bytes[at]
+                    && bytes[at] != b'\n'
+                    && value != b'\n'
+                    && !bytes[at].is_ascii_hexdigit()
+                {
                     assert_eq!(log.leases.len(), 2, "offset {at}");
                 }
             }

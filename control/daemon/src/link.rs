@@ -24,8 +24,14 @@ const BACKLOG: usize = 256;
 #[derive(Debug)]
 pub(crate) enum Event {
     Signal(i32),
-    PortFailed { port: u16, reason: String },
-    NeedTcp { ticket: u32, resolver: u16 },
+    PortFailed {
+        port: u16,
+        reason: String,
+    },
+    NeedTcp {
+        ticket: u32,
+        resolver: u16,
+    },
     /// The connection numbered so has ended.
     Gone(u64),
 }

@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use pontoon_netxml::Network;
 use pontoon_proto::message::{PortKind, ToDatapath};
 
+use crate::document;
 use crate::failure::{Answer, fail, internal, operation};
 use crate::leases;
 use crate::link::Link;
 use crate::live::Live;
 use crate::resolvers::{Resolvers, SOCKETS_EACH};
 use crate::store::{Store, replace};
-use crate::document;
 
 /// Descriptors of a port, kept so that the device outlives the datapath.
 pub(crate) struct Held {
@@ -36,7 +36,12 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(store: Store, resolvers: Resolvers, workers: u16, note: PathBuf) -> std::io::Result<Self> {
+    pub(crate) fn new(
+        store: Store,
+        resolvers: Resolvers,
+        workers: u16,
+        note: PathBuf,
+    ) -> std::io::Result<Self> {
         let defined = store.load()?.into_iter().map(|network| (network.name.clone(), network)).collect();
         let live = Live::default();
         let (held, failed) = (BTreeMap::new(), BTreeSet::new());
@@ -59,7 +64,9 @@ impl State {
     }
 
     pub(crate) fn link(&self) -> Answer<&Link> {
-        self.link.as_ref().ok_or_else(|| operation("the datapath process is not running; it is being restarted"))
+        self.link
+            .as_ref()
+            .ok_or_else(|| operation("the datapath process is not running; it is being restarted"))
     }
 
     /// Makes a change to what is active: all of it, or none.

@@ -50,8 +50,9 @@ fn set_interface(fd: RawFd, name: &str, flags: libc::c_int) -> io::Result<()> {
 
 /// Header size and offloads belong to the device and outlive a close, so every open sets both.
 fn set_framing(fd: RawFd) -> io::Result<()> {
+    let header = TAP_HEADER;
     // SAFETY: TUNSETVNETHDRSZ reads one int, which outlives the call.
-    check(unsafe { libc::ioctl(fd, libc::TUNSETVNETHDRSZ as libc::Ioctl, &raw const TAP_HEADER) })?;
+    check(unsafe { libc::ioctl(fd, libc::TUNSETVNETHDRSZ as libc::Ioctl, &raw const header) })?;
     let mut last = Ok(());
     for offloads in OFFLOADS {
         // SAFETY: TUNSETOFFLOAD takes the mask by value; no memory is touched.
@@ -107,7 +108,11 @@ fn packet_socket(index: u32) -> io::Result<OwnedFd> {
 /// The first socket asks the kernel for a free group, the others join it.
 fn join_fanout(fd: &OwnedFd, first: Option<&OwnedFd>) -> io::Result<()> {
     let Some(first) = first else {
-        return set_option(fd, libc::PACKET_FANOUT, &((PACKET_FANOUT_HASH | PACKET_FANOUT_FLAG_UNIQUEID) << 16));
+        return set_option(
+            fd,
+            libc::PACKET_FANOUT,
+            &((PACKET_FANOUT_HASH | PACKET_FANOUT_FLAG_UNIQUEID) << 16),
+        );
     };
     let mut group = 0u32;
     let mut length = size_of::<u32>() as libc::socklen_t;
