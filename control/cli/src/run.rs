@@ -3,6 +3,9 @@
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
+use pontoon_control::DaemonArgs;
+use pontoon_datapath::DatapathArgs;
+
 /// What `pontoon daemon` was asked for.
 #[derive(Debug)]
 pub(crate) struct Daemon {
@@ -24,16 +27,22 @@ pub(crate) struct Datapath {
 }
 
 pub(crate) fn daemon(daemon: &Daemon) -> anyhow::Result<()> {
-    let Daemon { state_dir, runtime_dir, workers, resolv_conf, socket } = daemon;
-    anyhow::bail!(
-        "this build has no control process ({}, {}, {}, {workers} workers, socket {socket:?})",
-        state_dir.display(),
-        runtime_dir.display(),
-        resolv_conf.display()
-    )
+    pontoon_control::main(&DaemonArgs {
+        state_dir: daemon.state_dir.clone(),
+        runtime_dir: daemon.runtime_dir.clone(),
+        workers: daemon.workers,
+        socket: daemon.socket.clone(),
+        resolv_conf: daemon.resolv_conf.clone(),
+        ..DaemonArgs::default()
+    })
 }
 
 pub(crate) fn datapath(datapath: &Datapath) -> anyhow::Result<()> {
-    let Datapath { listen_fd, control_fd, session_fd, workers } = datapath;
-    anyhow::bail!("this build has no datapath ({listen_fd}, {control_fd}, {session_fd:?}, {workers} workers)")
+    pontoon_datapath::main(DatapathArgs {
+        listen_fd: datapath.listen_fd,
+        control_fd: datapath.control_fd,
+        session_fd: datapath.session_fd,
+        workers: datapath.workers,
+        spin_us: 0,
+    })
 }
