@@ -68,7 +68,7 @@ pub(crate) struct DaemonArgs {
     /// Sockets.
     #[arg(long, value_name = "DIR", default_value = api::DEFAULT_RUNTIME_DIR)]
     pub(crate) runtime_dir: PathBuf,
-    /// Threads of the datapath; 0 lets the service choose.
+    /// Threads of the datapath; 0 is one a processor, at most 16.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) workers: u16,
     /// Where the host's resolvers are listed.

@@ -52,7 +52,7 @@ pub(crate) fn dispatch(cli: Cli) -> ExitCode {
             let daemon = run::Daemon {
                 state_dir: args.state_dir,
                 runtime_dir: args.runtime_dir,
-                workers: args.workers,
+                workers: workers(args.workers),
                 resolv_conf: args.resolv_conf,
                 socket,
             };
@@ -93,6 +93,12 @@ fn network_verb(client: &Client, verb: Verb, quiet: bool) -> Outcome {
             Err(Refusal::usage("not a network verb".to_owned()))
         }
     }
+}
+
+/// One a processor when not said, at most 16.
+fn workers(asked: u16) -> u16 {
+    let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if asked > 0 { asked } else { u16::try_from(processors().min(16)).unwrap_or(1) }
 }
 
 fn service(result: anyhow::Result<()>) -> ExitCode {
