@@ -164,4 +164,37 @@ mod tests {
         let removal = lease_line(LeaseChange::Remove { ip, mac }).expect("line");
         assert_eq!(parse(&removal), Some(r#"{"remove":"192.168.122.5"}"#));
     }
+
+    #[test]
+    fn a_change_is_on_disk_before_the_worker_hears_of_it() {
+        let (mailbox, mail) = Mailbox::new().expect("mailbox");
+        let memory = rustix::fs::memfd_create("log", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd");
+        let (jobs, inbox) = crossbeam_channel::bounded(BACKLOG);
+        let log = File::from(memory.try_clone().expect("clone"));
+        jobs.send(LeaseJob::Open { network: 3, log }).expect("open");
+        for (network, ticket) in [(3, 1), (4, 2)] {
+            jobs.send(LeaseJob::Append { network, ticket, line: "line\n".to_owned() }).expect("append");
+        }
+        drop(jobs);
+        run(&inbox, &mailbox);
+        let answers = mail.try_iter().map(|mail| match mail {
+            Mail::LeaseSynced { ticket, ok } => (ticket, ok),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(answers.collect::<Vec<_>>(), [(1, true), (2, false)]);
+        let mut written = [0; 16];
+        let length = rustix::io::pread(&memory, &mut written, 0).expect("read");
+        assert_eq!(&written[..length], b"line\n");
+    }
+
+    #[test]
+    fn a_line_behind_a_torn_one_begins_anew() {
+        let memory = rustix::fs::memfd_create("log", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd");
+        let mut log = Log { file: File::from(memory.try_clone().expect("clone")), torn: true };
+        log.append("a\n").expect("append");
+        log.append("b\n").expect("append");
+        let mut written = [0; 16];
+        let length = rustix::io::pread(&memory, &mut written, 0).expect("read");
+        assert_eq!(&written[..length], b"\na\nb\n");
+    }
 }

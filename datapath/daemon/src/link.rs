@@ -132,3 +132,46 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hear(control: &UnixStream) -> ToControl {
+        control.set_read_timeout(Some(SEND_TIMEOUT)).expect("timeout");
+        codec::receive(control).expect("receive").expect("open").0
+    }
+
+    #[test]
+    fn a_failure_is_told_once_to_each_control() {
+        let link = Link::default();
+        for port in [4, 4] {
+            link.port_failed(port, "gone".to_owned());
+        }
+        let (ours, control) = UnixStream::pair().expect("pair");
+        link.connect(&ours).expect("connect");
+        link.port_failed(4, "gone".to_owned());
+        link.send_failures();
+        assert!(link.send(&ToControl::Applied { generation: 1 }));
+        assert_eq!(hear(&control), ToControl::PortFailed { port: 4, reason: "gone".to_owned() });
+        assert_eq!(hear(&control), ToControl::Applied { generation: 1 });
+        link.retain_failures(|_| false);
+        link.send_failures();
+        link.send(&ToControl::Applied { generation: 2 });
+        assert_eq!(hear(&control), ToControl::Applied { generation: 2 });
+    }
+
+    #[test]
+    fn queries_without_a_control_or_left_by_it_fail() {
+        let link = Link::default();
+        assert_eq!(link.need_tcp(1, 0, Vec::new()), [1]);
+        let (ours, control) = UnixStream::pair().expect("pair");
+        link.connect(&ours).expect("connect");
+        for ticket in 2..=3 {
+            assert!(link.need_tcp(ticket, 0, b"query".to_vec()).is_empty());
+            assert_eq!(hear(&control), ToControl::NeedTcp { ticket, resolver: 0 });
+        }
+        assert_eq!(link.take_query(2).as_deref(), Some(b"query".as_slice()));
+        assert_eq!(link.disconnect(), [3]);
+    }
+}

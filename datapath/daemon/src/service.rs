@@ -73,7 +73,9 @@ impl Service {
         loop {
             match codec::receive::<ToDatapath>(control) {
                 Ok(Some((ToDatapath::Quit, _))) => {
-                    self.workers.iter().for_each(|worker| drop(worker.send(Mail::Quit)));
+                    for worker in &self.workers {
+                        worker.send(Mail::Quit);
+                    }
                     return End::Quit;
                 }
                 Ok(Some((message, fds))) => {
