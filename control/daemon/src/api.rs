@@ -87,7 +87,9 @@ fn converse(stream: &UnixStream, state: &Mutex<State>) -> io::Result<()> {
         let request = match codec::read_api::<Request>(&mut reader) {
             Ok(Some(request)) => request,
             Ok(None) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData || error.is_syntax() => {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+            {
                 let failure = fail(format!("internal error: the request cannot be read: {error}"));
                 return codec::write_api(stream, &Response::Error(failure));
             }
@@ -102,16 +104,5 @@ fn converse(stream: &UnixStream, state: &Mutex<State>) -> io::Result<()> {
             ))
         };
         codec::write_api(stream, &response)?;
-    }
-}
-
-/// JSON errors come wrapped in I/O errors of several kinds.
-trait Syntax {
-    fn is_syntax(&self) -> bool;
-}
-
-impl Syntax for io::Error {
-    fn is_syntax(&self) -> bool {
-        self.get_ref().is_some_and(|inner| inner.is::<serde_json::Error>())
     }
 }

@@ -146,7 +146,7 @@ mod tests {
                 hurt[at] = value;
                 let log = parse(&hurt);
                 assert!(log.leases.iter().all(|lease| all.contains(lease)), "offset {at}");
-                assert!(log.leases.len() >= 1, "offset {at}");
+                assert!(!log.leases.is_empty(), "offset {at}");
                 if value != bytes[at]
                     && bytes[at] != b'\n'
                     && value != b'\n'

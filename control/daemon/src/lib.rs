@@ -18,6 +18,8 @@ mod store;
 mod supervisor;
 mod sys;
 mod verbs;
+#[cfg(test)]
+mod verbs_tests;
 
 pub use args::{DEFAULT_SESSION_BYTES, DaemonArgs};
 pub use run::main;

@@ -30,7 +30,7 @@ const MAX_CONNECTS: usize = 16;
 ///
 /// # Errors
 /// What keeps it from starting, in words for the user.
-pub fn main(args: &DaemonArgs) -> anyhow::Result<()> {
+pub fn main(args: DaemonArgs) -> anyhow::Result<()> {
     start_log();
     let state_dir = &args.state_dir;
     let cannot = |dir: &std::path::Path| format!("cannot use directory {}", dir.display());
@@ -49,7 +49,7 @@ pub fn main(args: &DaemonArgs) -> anyhow::Result<()> {
     let state = State::new(store, resolvers, args.workers.max(1), note)?;
     let mut daemon = Daemon {
         state: Arc::new(Mutex::new(state)),
-        supervisor: Supervisor::new(args),
+        supervisor: Supervisor::new(&args),
         sender,
         connects: Arc::new(AtomicUsize::new(0)),
         restart_at: Instant::now(),
@@ -106,6 +106,7 @@ impl Daemon {
             state.live = Live::load(&state.note);
             state.live.keep_running(&document);
             state.workers = link.workers.max(1);
+            self.supervisor.workers = state.workers;
             state.link = Some(link);
             state.send_resolvers().and_then(|()| state.apply())
         } else {

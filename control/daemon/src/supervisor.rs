@@ -27,7 +27,8 @@ const QUIT_TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) struct Supervisor {
     socket: PathBuf,
     log: PathBuf,
-    workers: u16,
+    /// Workers of the next datapath: as many as the taps have queues.
+    pub(crate) workers: u16,
     extra: Vec<String>,
     /// NAT sessions: memory that outlives the datapath. Absent after taking over a running one.
     sessions: Option<OwnedFd>,

@@ -40,7 +40,7 @@ impl State {
             Request::NetList => Ok(Reply::Networks { networks: self.list() }),
             Request::NetInfo { network } => {
                 let name = self.find(&network)?;
-                Ok(Reply::Network { network: self.info(&name) })
+                Ok(Reply::Network { network: self.info_of(&name) })
             }
             Request::NetDumpxml { network, inactive } => self.dumpxml(&network, inactive),
             Request::NetDhcpLeases { network, mac } => self.dhcp_leases(&network, mac.as_deref()),
@@ -168,10 +168,10 @@ impl State {
     fn list(&self) -> Vec<NetworkInfo> {
         let transient = self.live.networks.iter().map(|live| &live.network.name);
         let names: std::collections::BTreeSet<_> = self.defined.keys().chain(transient).collect();
-        names.into_iter().map(|name| self.info(name)).collect()
+        names.into_iter().map(|name| self.info_of(name)).collect()
     }
 
-    fn info(&self, name: &str) -> NetworkInfo {
+    pub(crate) fn info_of(&self, name: &str) -> NetworkInfo {
         let live = self.live.by_name(name).map(|live| &live.network);
         let defined = self.defined.get(name);
         let network = live.or(defined);
