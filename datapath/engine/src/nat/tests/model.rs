@@ -92,3 +92,24 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// Deleting by shifting back loses nothing, also around the end of the buckets and in long runs.
+    #[test]
+    fn index_like_a_map(steps in proptest::collection::vec((any::<bool>(), 0_u32..50), 1..400), spread in 1_u32..64) {
+        let mut index = super::super::index::Index::new(50);
+        let hash = |number: u32| (number % spread).wrapping_add(u32::MAX - 20);
+        let mut model = BTreeSet::new();
+        for (insert, number) in steps {
+            if insert && model.insert(number) {
+                index.insert(hash(number), number);
+            } else if !insert && model.remove(&number) {
+                index.remove(hash(number), number);
+            }
+            for number in 0..50 {
+                let found = index.find(hash(number), |other| other == number);
+                prop_assert_eq!(found, model.contains(&number).then_some(number));
+            }
+        }
+    }
+}

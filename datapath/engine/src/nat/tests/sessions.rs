@@ -199,3 +199,59 @@ fn owners_are_even_and_kept() {
         assert_eq!(owner(Packet::parse(&frame).unwrap().source_port, workers), worker);
     }
 }
+
+#[test]
+fn hairpin_connection_and_its_errors() {
+    let mut bench = Bench::new(64);
+    let (caller, called) = ((OTHER, 7000), (GUEST, 6000));
+    bench.out(&mut tcp(called, (SERVER, 80), 2, 1, 0, b"")).unwrap();
+    let mut through = |from: End, to: u16, flags: u8, seq: u32, ack: u32| {
+        let mut frame = tcp(from, (EXTERNAL, to), flags, seq, ack, b"");
+        bench.out(&mut frame)?;
+        bench.receive(&mut frame).map(|packet| (packet.ip.destination, packet.destination_port))
+    };
+    assert_eq!(through(caller, 6000, 0x10, 100, 1), Err(DropReason::NatFiltered));
+    assert_eq!(through((OTHER, 7001), 6000, 2, 100, 0), Ok(called));
+    assert_eq!(through(called, 7001, 0x12, 500, 101), Ok((OTHER, 7001)));
+    assert_eq!(through((OTHER, 7001), 6000, 0x10, 101, 501), Ok(called));
+    assert_eq!(through(called, 7001, 0x10, 501, 101), Ok((OTHER, 7001)));
+
+    // A closed port answers with an error that its sender must recognise (RFC 5508 REQ-7).
+    let mut frame = udp((GUEST, 500), (SERVER, 1), b"");
+    let mapped = bench.out(&mut frame).unwrap().source_port;
+    let original = udp((OTHER, 501), (EXTERNAL, mapped), b"knock");
+    let mut frame = original.clone();
+    let source = bench.out(&mut frame).unwrap().source_port;
+    bench.receive(&mut frame).unwrap();
+    let mut error = icmp_error(GUEST, EXTERNAL, 3, 3, &frame[14..]);
+    bench.out(&mut error).unwrap();
+    let packet = Packet::parse(&error).unwrap();
+    assert_eq!(inbound_port(&error, &packet), Some(source));
+    let packet = bench.receive(&mut error).unwrap();
+    assert_eq!((packet.ip.source, packet.ip.destination), (EXTERNAL, OTHER));
+    assert_eq!(&error[42..], &original[14..]);
+}
+
+#[test]
+fn fragments_from_outside_follow_the_first() {
+    let mut bench = Bench::new(64);
+    let port = bench.udp_out((GUEST, 500), (SERVER, 53)).unwrap();
+    let fragment = |mut frame: Vec<u8>, field: u16| {
+        put(&mut frame, 20, &field.to_be_bytes());
+        put(&mut frame, 24, &[0, 0]);
+        let sum = checksum::of(&frame[14..34]);
+        put(&mut frame, 24, &sum.to_be_bytes());
+        frame
+    };
+    let mut next = fragment(ip(ipv4::UDP, SERVER, EXTERNAL, &[1; 40]), 9);
+    assert_eq!(bench.receive(&mut next.clone()), Err(DropReason::NatFragment));
+    bench.receive(&mut fragment(udp((SERVER, 53), (EXTERNAL, port), &[1; 64]), 0x2000)).unwrap();
+    assert_eq!(bench.receive(&mut next).unwrap().ip.destination, GUEST);
+    // Half datagrams do not add up.
+    for id in 0..5000_u16 {
+        let mut half = udp((SERVER, 53), (EXTERNAL, port), &[1; 64]);
+        put(&mut half, 18, &id.to_be_bytes());
+        bench.receive(&mut fragment(half, 0x2000)).unwrap();
+    }
+    assert_eq!(bench.nat.len(), 1);
+}
