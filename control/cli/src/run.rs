@@ -27,7 +27,7 @@ pub(crate) struct Datapath {
 }
 
 pub(crate) fn daemon(daemon: &Daemon) -> anyhow::Result<()> {
-    pontoon_control::main(&DaemonArgs {
+    pontoon_control::main(DaemonArgs {
         state_dir: daemon.state_dir.clone(),
         runtime_dir: daemon.runtime_dir.clone(),
         workers: daemon.workers,
