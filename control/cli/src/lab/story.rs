@@ -27,6 +27,7 @@ const NODE_1: [u8; 6] = [0x52, 0x54, 0x00, 0xae, 0x45, 0x66];
 const NODE_2: [u8; 6] = [0x52, 0x54, 0x00, 0xd7, 0x8d, 0x61];
 const NODE_2_NAT: [u8; 6] = [0x52, 0x54, 0x00, 0xc6, 0x3c, 0x03];
 
+const HOST_OWN: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 3);
 const UPLINK: &str = "  <pontoon:uplink xmlns:pontoon='urn:pontoon:network:1' kind='direct' dev='up0' \
                       address='203.0.113.2/24' gateway='203.0.113.1'/>\n";
 
@@ -92,6 +93,9 @@ fn build() -> io::Result<()> {
     let mut netlink = Netlink::open()?;
     netlink.veth("up0", "eth0", internet.as_fd())?;
     netlink.up("up0")?;
+    // The host's own address, by which its resolver is reached; the networks leave by pontoon's.
+    netlink.address("up0", HOST_OWN, 24)?;
+    netlink.route(None, GATEWAY)?;
     in_netns("internet", || {
         let mut netlink = Netlink::open()?;
         netlink.up("eth0")?;

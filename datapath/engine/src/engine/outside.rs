@@ -82,6 +82,9 @@ impl State {
             return Ok(());
         }
         let (subnet, _) = address_of(context.snapshot, id).ok_or(DropReason::UplinkDown)?;
+        if packet.source() == subnet.address {
+            return Err(DropReason::IpSourceSpoofed);
+        }
         if packet.destination() != subnet.address {
             return self.turn_away(context, (subnet.address, uplink.mac), frame, &packet);
         }
