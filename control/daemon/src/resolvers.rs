@@ -1,10 +1,13 @@
 //! The host's resolvers: read from resolv.conf, followed as it changes, reached through sockets made here.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 /// glibc's MAXNS.
 const MAX_RESOLVERS: usize = 3;
@@ -19,20 +22,24 @@ pub(crate) struct Resolvers {
     path: PathBuf,
     seen: Option<(SystemTime, u64)>,
     servers: Vec<Ipv4Addr>,
+    /// How many had a route when their sockets were made.
+    routed: Cell<usize>,
 }
 
 impl Resolvers {
     pub(crate) fn read(path: &Path) -> Self {
-        let mut resolvers = Self { path: path.to_owned(), seen: None, servers: Vec::new() };
+        let mut resolvers =
+            Self { path: path.to_owned(), seen: None, servers: Vec::new(), routed: Cell::new(0) };
         resolvers.changed();
         resolvers
     }
 
-    /// Reads the file again when it was touched or replaced; true when the servers differ from before.
+    /// Reads the file again when it was touched or replaced; true when the servers differ from before, or one
+    /// that had no route has one now.
     pub(crate) fn changed(&mut self) -> bool {
         let stamp = stamp(&self.path);
         if stamp.is_some() && stamp == self.seen {
-            return false;
+            return self.routed.get() < self.servers.len() && self.routes() > self.routed.get();
         }
         self.seen = stamp;
         let servers = parse(&std::fs::read(&self.path).unwrap_or_default());
@@ -45,12 +52,20 @@ impl Resolvers {
         &self.servers
     }
 
+    fn routes(&self) -> usize {
+        self.servers.iter().filter(|server| connected(**server).is_ok()).count()
+    }
+
     /// Fresh connected sockets, grouped by resolver.
     pub(crate) fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        self.routed.set(self.routes());
+        if self.routed.get() < self.servers.len() {
+            tracing::warn!("not every resolver of {:?} can be reached", self.servers);
+        }
         let mut sockets = Vec::new();
         for server in &self.servers {
             for _ in 0..SOCKETS_EACH {
-                sockets.push(udp(*server)?.into());
+                sockets.push(udp(*server)?);
             }
         }
         Ok(sockets)
@@ -63,15 +78,20 @@ fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
     Some((data.modified().ok()?, data.ino()))
 }
 
-/// Connecting a UDP socket fails when there is no route yet; unconnected it would take answers from anybody, so
-/// then it is connected to nowhere and stays silent until resolv.conf changes.
-fn udp(server: Ipv4Addr) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    if let Err(error) = socket.connect((server, DNS_PORT)) {
-        tracing::warn!("resolver {server} cannot be reached: {error}");
-        socket.connect((Ipv4Addr::LOCALHOST, 9))?;
+/// Without a route a socket cannot be connected, and an unconnected one would take answers from anybody: then it is
+/// left without a port, silent.
+fn udp(server: Ipv4Addr) -> io::Result<OwnedFd> {
+    if let Ok(socket) = connected(server) {
+        socket.set_nonblocking(true)?;
+        return Ok(socket.into());
     }
-    socket.set_nonblocking(true)?;
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    Ok(rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)?)
+}
+
+fn connected(server: Ipv4Addr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.connect((server, DNS_PORT))?;
     Ok(socket)
 }
 
@@ -111,6 +131,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("pontoon-resolv-{}", std::process::id()));
         std::fs::write(&path, "nameserver 127.0.0.1\n").expect("write");
         let mut resolvers = Resolvers::read(&path);
+        resolvers.sockets().expect("sockets");
         assert!(!resolvers.changed());
         let other = path.with_extension("new");
         std::fs::write(&other, "nameserver 127.0.0.2\n").expect("write");
