@@ -16,7 +16,7 @@ const DHCP_CLIENT: u16 = 68;
 const DNS: u16 = 53;
 
 impl State {
-    pub(super) fn from_guest<E: Egress>(
+    pub(super) fn guest_frame<E: Egress>(
         &mut self,
         context: &mut Context<'_, E>,
         id: u16,
@@ -28,7 +28,7 @@ impl State {
         }
         let destination = ethernet::destination(frame).ok_or(DropReason::Runt)?;
         if destination == network.mac {
-            return self.to_gateway(context, network, id, frame);
+            return self.gateway_frame(context, network, id, frame);
         }
         if ethernet::is_group(destination) && self.local_broadcast(context, network, id, frame)? {
             return Ok(());
@@ -36,7 +36,7 @@ impl State {
         self.switch(context, network, destination, frame)
     }
 
-    pub(super) fn from_host<E: Egress>(
+    pub(super) fn host_frame<E: Egress>(
         &mut self,
         context: &mut Context<'_, E>,
         id: u16,
@@ -160,7 +160,7 @@ impl State {
         Ok(())
     }
 
-    fn to_gateway<E: Egress>(
+    fn gateway_frame<E: Egress>(
         &mut self,
         context: &mut Context<'_, E>,
         network: &Network,

@@ -231,9 +231,9 @@ impl State {
             frame::Lie::GsoSize => DropReason::VnetGsoSize,
         })?;
         match context.snapshot.port(context.ingress).map(|port| port.role) {
-            Some(Role::Guest { network }) => self.from_guest(context, network, frame),
-            Some(Role::Host { network }) => self.from_host(context, network, frame),
-            Some(Role::Uplink { uplink }) => self.from_uplink(context, uplink, frame),
+            Some(Role::Guest { network }) => self.guest_frame(context, network, frame),
+            Some(Role::Host { network }) => self.host_frame(context, network, frame),
+            Some(Role::Uplink { uplink }) => self.uplink_frame(context, uplink, frame),
             None => Err(DropReason::UnknownPort),
         }
     }

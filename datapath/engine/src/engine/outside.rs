@@ -17,7 +17,7 @@ use crate::uplink::{self, Resolve};
 const DHCP_CLIENT: u16 = 68;
 
 impl State {
-    pub(super) fn from_uplink<E: Egress>(
+    pub(super) fn uplink_frame<E: Egress>(
         &mut self,
         context: &mut Context<'_, E>,
         id: u16,
@@ -218,7 +218,7 @@ impl State {
         }
         gateway::complete_checksum(&mut context.vnet, frame, packet.end);
         let cut = gateway::fragment(frame, &packet, mtu, &mut self.scratch, &mut |part| {
-            context.send_plain(port, part)
+            context.send_plain(port, part);
         });
         if cut { Ok(()) } else { Err(DropReason::TooLong) }
     }
