@@ -127,7 +127,7 @@ fn dns(definition: &Definition) -> Dns {
         enabled: given.enable && address(definition).is_some(),
         domain: definition.domain.as_ref().map(|domain| domain.name.clone()),
         local_only: definition.domain.as_ref().is_some_and(|domain| domain.local_only),
-        forward_plain_names: given.forward_plain_names.unwrap_or(true),
+        forward_plain_names: given.forward_plain_names.unwrap_or(false),
         hosts,
         txt: given.txt.iter().map(|txt| (txt.name.clone(), txt.value.clone())).collect(),
     }

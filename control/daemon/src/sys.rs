@@ -78,6 +78,9 @@ pub(crate) fn open_packet(index: u32, queues: u16) -> io::Result<Vec<OwnedFd>> {
     Ok(fds)
 }
 
+/// Bytes that may wait in a packet socket, the kernel's bookkeeping included.
+const PACKET_BUFFER: usize = 16 << 20;
+
 fn packet_socket(index: u32) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: socket(2) touches no memory. Protocol 0 receives nothing before the bind below.
@@ -87,6 +90,7 @@ fn packet_socket(index: u32) -> io::Result<OwnedFd> {
     let fd = unsafe { OwnedFd::from_raw_fd(raw) };
     set_option(&fd, libc::PACKET_VNET_HDR, &1i32)?;
     set_option(&fd, PACKET_IGNORE_OUTGOING, &1i32)?;
+    enlarge(&fd);
     let member = libc::packet_mreq {
         mr_ifindex: index.cast_signed(),
         mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
@@ -103,6 +107,15 @@ fn packet_socket(index: u32) -> io::Result<OwnedFd> {
     // SAFETY: the pointer and length describe the `sockaddr_ll` above, which outlives the call.
     check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), length) })?;
     Ok(fd)
+}
+
+/// The default of about 200 KB holds three super-frames; a burst of a fast sender is a hundred. Beyond the
+/// system's limit only with CAP_NET_ADMIN of the first user namespace, so what can be had is taken.
+fn enlarge(fd: &OwnedFd) {
+    if rustix::net::sockopt::set_socket_recv_buffer_size_force(fd, PACKET_BUFFER).is_err() {
+        let _ = rustix::net::sockopt::set_socket_recv_buffer_size(fd, PACKET_BUFFER);
+    }
+    let _ = rustix::net::sockopt::set_socket_send_buffer_size(fd, PACKET_BUFFER);
 }
 
 /// The first socket asks the kernel for a free group, the others join it.

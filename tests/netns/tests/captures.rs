@@ -1,0 +1,52 @@
+//! tshark as an independent judge of every frame pontoon sends.
+
+use pontoon_netns_tests::{Setup, World, xml};
+
+/// 8388608 is the severity "error". Frames longer than a segment are super-frames, whose checksum the receiver's
+/// kernel knows to be partial.
+const BAD: &str = "frame.len <= 1514 && (_ws.expert.severity >= 8388608 || tcp.checksum.status == 0 \
+     || udp.checksum.status == 0 || ip.checksum.status == 0 || icmp.checksum.status == 0)";
+
+fn judged(workers: u16) {
+    let setup =
+        Setup { workers, no_offload: true, tools: &["tshark", "ping", "curl", "dig"], ..Setup::default() };
+    let Some(mut world) = World::new(&setup) else { return };
+    world.start_network("natntw", &xml::natntw());
+    // A guest without an address, to hear the other's DHCP from its beginning.
+    world.attach("g2", "natntw", "eth0", "52:54:00:c6:3c:03");
+    let uplink = world.capture("net", "eth0");
+    let bystander = world.capture("g2", "eth0");
+    let _ = world.guest("g1", "natntw", "eth0", "52:54:00:d7:8d:61");
+    let guest = world.capture("g1", "eth0");
+    assert!(world.pings("g1", "google.com"));
+    assert!(world.pings("host", "203.0.113.1"), "the host's own traffic is left alone");
+    let _ = world.exec("g1", &["ping", "-n", "-c", "1", "-W", "2", "-t", "1", "203.0.113.80"]);
+    for path in ["", "20m"] {
+        let url = format!("http://google.com/{path}");
+        let _ = world.exec("g1", &["curl", "-sS", "-m", "50", "-o", "/dev/null", &url]).expect_ok("curl");
+    }
+    let dig = ["dig", "+short", "+tries=2", "@192.168.100.1", "big.test", "TXT"];
+    let _ = world.exec("g1", &dig).expect_ok("dig");
+    for (place, capture, seen) in [
+        ("uplink", uplink, "tcp.dstport == 80"),
+        ("guest", guest, "dns"),
+        ("bystander", bystander, "arp || dhcp"),
+    ] {
+        let found = capture.finish(&[seen, BAD]);
+        let [seen, bad] = &found[..] else { panic!("two filters") };
+        assert!(!seen.is_empty(), "{place}: the capture has what was sent");
+        let count = bad.lines().count();
+        let first: Vec<_> = bad.lines().take(20).collect();
+        assert!(count == 0, "{place}: {count} bad frames\n{}", first.join("\n"));
+    }
+}
+
+#[test]
+fn no_frame_is_malformed_or_has_a_bad_checksum_with_one_worker() {
+    judged(1);
+}
+
+#[test]
+fn no_frame_is_malformed_or_has_a_bad_checksum_with_two_workers() {
+    judged(2);
+}
