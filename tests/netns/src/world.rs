@@ -407,9 +407,24 @@ impl Capture {
     /// When tshark fails.
     #[must_use]
     pub fn finish(mut self, filters: &[&str]) -> Vec<String> {
+        self.settle();
         self.proc.stop(Signal::INT);
         let file = self.file.to_string_lossy().into_owned();
         filters.iter().map(|filter| read_capture(&file, filter)).collect()
+    }
+}
+
+impl Capture {
+    /// Frames wait in the kernel for a while before they are written: polls until the file has stopped growing.
+    fn settle(&self) {
+        let size = || fs::metadata(&self.file).map_or(0, |data| data.len());
+        let (mut last, mut quiet) = (size(), 0);
+        until("the capture settles", 20, || {
+            let now = size();
+            quiet = if now == last { quiet + 1 } else { 0 };
+            last = now;
+            (quiet >= 20).then_some(())
+        });
     }
 }
 

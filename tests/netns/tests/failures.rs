@@ -120,7 +120,11 @@ fn wrong_input_is_refused_with_its_place_and_nothing_stops() {
     refused(&world, &["net-start", "leaves"], &["uplink interface 'nope0'", "does not exist"]);
     let file = world.file("stays.xml", &xml::nat("stays", "virbr7", 123, 10).replace(xml::UPLINK, ""));
     let _ = world.works(&["net-define", &file]);
-    refused(&world, &["net-start", "stays"], &["no <pontoon:uplink> to leave by", "<pontoon:uplink xmlns"]);
+    refused(
+        &world,
+        &["net-start", "stays"],
+        &["no <pontoon:uplink> to leave by", "<pontoon:uplink xmlns", "kind='direct'"],
+    );
     refused(&world, &["net-start", "natntw"], &["network is already active"]);
     refused(&world, &["net-info", "none"], &["Network not found: no network with matching name 'none'"]);
     refused(&world, &["net-strat", "natntw"], &["unknown command: 'net-strat'"]);

@@ -29,7 +29,7 @@ fn udhcpc_gets_renews_and_releases_a_lease() {
     let Some(world) = World::new(&Setup::default()) else { return };
     world.start_network("natntw", &xml::natntw());
     let empty = " Expiry Time   MAC address   Protocol   IP address   Hostname   Client ID or DUID
-----------------------------------------------------------------------------------
+-----------------------------------------------------------------------------------
 ";
     assert_eq!(world.works(&["net-dhcp-leases", "natntw"]), empty);
     world.attach("g1", "natntw", "eth0", MAC1);
