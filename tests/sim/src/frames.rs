@@ -62,11 +62,11 @@ impl Ends {
         out
     }
 
-    /// An echo request (`true`) or reply.
+    /// An echo request (`true`) or reply, with id and sequence number.
     #[must_use]
-    pub fn echo(&self, request: bool, id: u16, payload: &[u8]) -> Vec<u8> {
+    pub fn echo(&self, request: bool, (id, sequence): (u16, u16), payload: &[u8]) -> Vec<u8> {
         let (mut out, start) = (Vec::new(), self.start());
-        let step = if request { start.icmpv4_echo_request(id, 7) } else { start.icmpv4_echo_reply(id, 7) };
+        let step = if request { start.icmpv4_echo_request(id, sequence) } else { start.icmpv4_echo_reply(id, sequence) };
         step.write(&mut out, payload).expect("a Vec takes all");
         out
     }
