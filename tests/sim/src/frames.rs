@@ -37,6 +37,14 @@ impl Ends {
         PacketBuilder::ethernet2(self.macs.0, self.macs.1).ip(IpHeaders::Ipv4(header, Default::default()))
     }
 
+    /// Any protocol; the payload is the whole transport packet.
+    #[must_use]
+    pub fn raw(&self, protocol: u8, payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.start().write(&mut out, IpNumber(protocol), payload).expect("a Vec takes all");
+        out
+    }
+
     #[must_use]
     pub fn udp(&self, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
@@ -66,10 +74,32 @@ impl Ends {
     #[must_use]
     pub fn echo(&self, request: bool, (id, sequence): (u16, u16), payload: &[u8]) -> Vec<u8> {
         let (mut out, start) = (Vec::new(), self.start());
-        let step = if request { start.icmpv4_echo_request(id, sequence) } else { start.icmpv4_echo_reply(id, sequence) };
+        let step = if request {
+            start.icmpv4_echo_request(id, sequence)
+        } else {
+            start.icmpv4_echo_reply(id, sequence)
+        };
         step.write(&mut out, payload).expect("a Vec takes all");
         out
     }
+}
+
+/// Cuts the packet of a frame behind `at` octets of its payload (a multiple of eight).
+#[must_use]
+pub fn cut(frame: &[u8], at: usize) -> [Vec<u8>; 2] {
+    let part = |offset: usize, payload: &[u8], more: bool| {
+        let (mut header, _) = Ipv4Header::from_slice(&frame[14..]).expect("a sound header");
+        header.set_payload_len(payload.len()).expect("short enough");
+        header.fragment_offset = ((offset / 8) as u16).try_into().expect("short enough");
+        (header.more_fragments, header.dont_fragment) = (more, false);
+        header.header_checksum = header.calc_header_checksum();
+        let mut out = frame[..14].to_vec();
+        header.write(&mut out).expect("a Vec takes all");
+        out.extend(payload);
+        out
+    };
+    let payload = &frame[34..];
+    [part(0, &payload[..at], true), part(at, &payload[at..], false)]
 }
 
 /// An ARP packet in a frame; `operation` 1 asks and 2 answers.

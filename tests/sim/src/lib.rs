@@ -209,7 +209,7 @@ impl World {
         self.drops().iter().find(|(reason, _)| *reason == name).map_or(0, |&(_, count)| count)
     }
 
-    /// Drops of all workers by name.
+    /// Drops of all workers, in order of their names.
     #[must_use]
     pub fn drops(&self) -> Vec<(&'static str, u64)> {
         let mut all: Vec<(&'static str, u64)> = Vec::new();
@@ -219,6 +219,7 @@ impl World {
                 None => all.push((reason.name(), count)),
             }
         }
+        all.sort_unstable();
         all
     }
 }

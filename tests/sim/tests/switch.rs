@@ -133,5 +133,5 @@ fn frames_longer_than_the_network_carries_and_runts_are_dropped() {
     assert!(world.receive(1, &frame(14 + 4 + 1501)).is_empty());
     assert!(world.receive(1, &head).is_empty());
     assert!(world.receive(5, &frame(64)).is_empty(), "a port nobody configured");
-    assert_eq!(world.drops(), [("runt", 1), ("unknown_port", 1), ("mtu_exceeded", 1)]);
+    assert_eq!(world.drops(), [("mtu_exceeded", 1), ("runt", 1), ("unknown_port", 1)]);
 }
