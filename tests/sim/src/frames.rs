@@ -11,6 +11,9 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 pub const BROADCAST: [u8; 6] = [0xff; 6];
 
+/// MAC and IPv4 address.
+pub type Station = ([u8; 6], Ipv4Addr);
+
 /// The ends of a packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Ends {
@@ -24,7 +27,7 @@ pub struct Ends {
 impl Ends {
     /// From one MAC and address to another, TTL 64, may be fragmented.
     #[must_use]
-    pub fn new(from: ([u8; 6], Ipv4Addr), to: ([u8; 6], Ipv4Addr)) -> Self {
+    pub fn new(from: Station, to: Station) -> Self {
         Self { macs: (from.0, to.0), source: from.1, destination: to.1, ttl: 64, dont_fragment: false }
     }
 
@@ -104,7 +107,7 @@ pub fn cut(frame: &[u8], at: usize) -> [Vec<u8>; 2] {
 
 /// An ARP packet in a frame; `operation` 1 asks and 2 answers.
 #[must_use]
-pub fn arp(operation: u8, sender: ([u8; 6], Ipv4Addr), target: ([u8; 6], Ipv4Addr)) -> Vec<u8> {
+pub fn arp(operation: u8, sender: Station, target: Station) -> Vec<u8> {
     let mut out = if operation == 1 { BROADCAST.to_vec() } else { target.0.to_vec() };
     out.extend(sender.0);
     out.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, operation]);
@@ -117,7 +120,7 @@ pub fn arp(operation: u8, sender: ([u8; 6], Ipv4Addr), target: ([u8; 6], Ipv4Add
 
 /// What an ARP frame says: operation, sender and target.
 #[must_use]
-pub fn parse_arp(frame: &[u8]) -> Option<(u8, ([u8; 6], Ipv4Addr), ([u8; 6], Ipv4Addr))> {
+pub fn parse_arp(frame: &[u8]) -> Option<(u8, Station, Station)> {
     if frame.get(12..14)? != [8, 6] {
         return None;
     }

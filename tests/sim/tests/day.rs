@@ -77,7 +77,7 @@ fn session(net: &mut Net, guest: usize, port: u16) -> bool {
     let client = net.hosts[guest].connect((SERVER, 80), port);
     let open =
         net.run(30, |net| net.hosts[guest].tcp(client).may_send() && net.hosts[2].tcp(listener).may_send());
-    if port % 3 > 0 {
+    if !port.is_multiple_of(3) {
         net.hosts[guest].tcp(client).close();
         net.hosts[2].tcp(listener).close();
         net.run(30, |net| !net.hosts[guest].tcp(client).is_open() && !net.hosts[2].tcp(listener).is_open());

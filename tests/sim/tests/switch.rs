@@ -95,7 +95,7 @@ fn run(workers: u16, seed: u64) {
         let (destination, source) = (address(&mut rng), address(&mut rng));
         let mut frame = [destination, source].concat();
         frame.extend([0x88, 0xb5]);
-        frame.extend((0..46 + rng.below(100)).map(|_| rng.next() as u8));
+        frame.extend((0..46 + rng.below(100)).map(|_| rng.draw() as u8));
         let expected = model.egress(world.now.mono.secs(), port, destination, source);
         let mut sent = world.receive(port, &frame);
         sent.sort();
