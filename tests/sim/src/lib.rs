@@ -3,6 +3,7 @@
 //! A [`World`] owns the workers and moves frames between their ports; which worker gets a frame is drawn from the
 //! seed, as a kernel may choose any queue. Nothing here sleeps or reads a clock.
 
+pub mod frames;
 pub mod guest;
 
 use std::collections::VecDeque;
@@ -100,8 +101,16 @@ impl World {
 
     #[must_use]
     pub fn with_slots(workers: u16, seed: u64, slots: usize) -> Self {
+        Self::with(workers, seed, slots, |_| {})
+    }
+
+    /// The standard world with its configuration changed by `edit`, and `slots` sessions a worker.
+    #[must_use]
+    pub fn with(workers: u16, seed: u64, slots: usize, edit: impl FnOnce(&mut Snapshot)) -> Self {
         let now = Now { mono: Time::from_secs(1000), unix: 1_700_000_000 };
-        let snapshot = Arc::new(standard());
+        let mut snapshot = standard();
+        edit(&mut snapshot);
+        let snapshot = Arc::new(snapshot);
         let engines = (0..workers)
             .map(|worker| {
                 let memory = Box::leak(vec![Slot::default(); slots].into_boxed_slice());
@@ -135,8 +144,11 @@ impl World {
         self.now.mono = Time(self.now.mono.0 + nanos);
         self.now.unix += self.now.mono.secs() - before;
         for engine in &mut self.engines {
-            if engine.next_timeout().is_some_and(|due| due <= self.now.mono) {
+            let mut turns = 0;
+            while engine.next_timeout().is_some_and(|due| due <= self.now.mono) {
                 engine.timeout(self.now, &mut self.outbox);
+                turns += 1;
+                assert!(turns < 1000, "an engine wants to be woken for what it has done already");
             }
         }
         self.settle();
@@ -155,6 +167,12 @@ impl World {
                 return;
             }
         }
+    }
+
+    /// When the first engine wants to be woken.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Time> {
+        self.engines.iter().filter_map(Engine::next_timeout).min()
     }
 
     /// Queries sent to resolvers since the last call.
@@ -179,7 +197,19 @@ impl World {
         self.outbox.hand_offs
     }
 
-    /// Drops of all workers by name.
+    /// The most sessions any one worker has.
+    #[must_use]
+    pub fn fullest(&self) -> usize {
+        self.engines.iter().map(Engine::sessions).max().unwrap_or(0)
+    }
+
+    /// Drops of all workers of one name.
+    #[must_use]
+    pub fn dropped(&self, name: &str) -> u64 {
+        self.drops().iter().find(|(reason, _)| *reason == name).map_or(0, |&(_, count)| count)
+    }
+
+    /// Drops of all workers, in order of their names.
     #[must_use]
     pub fn drops(&self) -> Vec<(&'static str, u64)> {
         let mut all: Vec<(&'static str, u64)> = Vec::new();
@@ -189,6 +219,7 @@ impl World {
                 None => all.push((reason.name(), count)),
             }
         }
+        all.sort_unstable();
         all
     }
 }
