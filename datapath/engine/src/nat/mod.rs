@@ -1,10 +1,462 @@
-//! Network address and port translation.
+//! Network address and port translation: RFC 4787, 5382, 5508, 7857.
+//!
+//! Mapping is endpoint-independent: an inside endpoint has one external port for all destinations, and no two
+//! inside endpoints share one. Filtering is address-and-port-dependent: only whom the inside endpoint spoke to gets
+//! through.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+mod fragments;
+mod index;
+mod ports;
+mod slot;
+mod table;
+mod tcp;
+mod timers;
+mod translate;
 
-/// One session: plain data in memory the engine is given.
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Slot {
-    pub words: [u64; 12],
+#[cfg(test)]
+mod tests;
+
+use core::net::Ipv4Addr;
+
+use pontoon_wire::frame::Packet;
+use pontoon_wire::{Mac, ethernet, icmp, ipv4, vnet};
+
+use self::fragments::Fragments;
+pub use self::ports::owner;
+use self::slot::Flow;
+pub use self::slot::Slot;
+use self::table::Table;
+use self::tcp::Segment;
+use self::translate::{Quoted, Side};
+use crate::DropReason;
+use crate::time::Time;
+
+/// The side of an uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outside {
+    pub uplink: u16,
+    pub address: Ipv4Addr,
+    /// First and last external port.
+    pub ports: (u16, u16),
+    pub mtu: u16,
+}
+
+/// Where a guest is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inside {
+    pub network: u16,
+    /// The guest's; every packet it sends refreshes it.
+    pub mac: Mac,
+}
+
+/// One worker's share.
+pub struct Nat {
+    table: Table,
+    random: ports::Random,
+    worker: (u16, u16),
+    sent: Fragments,
+    received: Fragments,
+}
+
+/// What a packet is to the NAT.
+enum Kind {
+    /// Has ports or a query id.
+    Session(Flow),
+    Error(Quoted),
+    /// Behind the first fragment.
+    Fragment,
+}
+
+/// Port number whose [`owner`] handles a packet from inside.
+#[must_use]
+pub fn outbound_port(frame: &[u8], packet: &Packet) -> Option<u16> {
+    match classify(frame, packet, Side::Source).ok()? {
+        Kind::Session(flow) => Some(flow.local.1),
+        // The quoted packet was received, so the inside endpoint is its destination.
+        Kind::Error(quoted) => Some(quoted.destination_port()),
+        Kind::Fragment => None,
+    }
+}
+
+/// Port number whose [`owner`] handles a packet from outside.
+#[must_use]
+pub fn inbound_port(frame: &[u8], packet: &Packet) -> Option<u16> {
+    match classify(frame, packet, Side::Destination).ok()? {
+        Kind::Session(flow) => Some(flow.local.1),
+        Kind::Error(quoted) => Some(quoted.source_port()),
+        Kind::Fragment => None,
+    }
+}
+
+/// `local`: the packet's end that is ours.
+fn classify(frame: &[u8], packet: &Packet, local: Side) -> Result<Kind, DropReason> {
+    let protocol = packet.ip.protocol;
+    if !matches!(protocol, ipv4::TCP | ipv4::UDP | ipv4::ICMP) {
+        return Err(DropReason::NatProtocol);
+    }
+    if packet.ip.fragment_offset() > 0 {
+        return Ok(Kind::Fragment);
+    }
+    let (mut source, mut destination) = (packet.source_port, packet.destination_port);
+    if protocol == ipv4::ICMP {
+        let kind = packet.flags;
+        if icmp::is_error(kind) {
+            // An error in pieces has a checksum nobody can mend.
+            let whole = !packet.ip.is_fragment();
+            let quoted = Quoted::parse(frame, packet).ok_or(DropReason::NatIcmpInner)?;
+            return if whole { Ok(Kind::Error(quoted)) } else { Err(DropReason::NatFragment) };
+        }
+        let carried = if local == Side::Source { icmp::is_query(kind) } else { icmp::is_reply(kind) };
+        if !carried {
+            let query = icmp::is_query(kind);
+            return Err(if query { DropReason::NatNoSession } else { DropReason::NatIcmpType });
+        }
+        // The id is the local port; the remote side has none (RFC 5508 REQ-1).
+        (source, destination) = if local == Side::Source { (source, 0) } else { (0, source) };
+    }
+    let (source, destination) = ((packet.ip.source, source), (packet.ip.destination, destination));
+    let (local, remote) = if local == Side::Source { (source, destination) } else { (destination, source) };
+    Ok(Kind::Session(Flow { protocol, local, remote }))
+}
+
+fn segment(frame: &[u8], packet: &Packet) -> Result<Option<Segment>, DropReason> {
+    (packet.ip.protocol == ipv4::TCP).then(|| Segment::parse(frame, packet)).transpose()
+}
+
+impl Nat {
+    /// Adopts the sessions found in `slots` that are sound and belong to this worker; all else is zeroed.
+    #[must_use]
+    pub fn new(worker: u16, workers: u16, seed: u64, slots: &'static mut [Slot], now: Time) -> Self {
+        let mut table = Table::new(slots, seed);
+        table.adopt(now, |slot| owner(slot.external_port, workers) == worker);
+        Self {
+            table,
+            random: ports::Random::new(seed, worker),
+            worker: (worker, workers),
+            sent: Fragments::new(),
+            received: Fragments::new(),
+        }
+    }
+
+    /// A packet leaves: rewrites its source. The TTL is the caller's.
+    ///
+    /// # Errors
+    /// Why it must not leave.
+    pub fn outbound(
+        &mut self,
+        now: Time,
+        outside: &Outside,
+        inside: &Inside,
+        vnet: &vnet::Header,
+        frame: &mut [u8],
+        packet: &Packet,
+    ) -> Result<(), DropReason> {
+        let flow = match classify(frame, packet, Side::Source)? {
+            Kind::Fragment => return self.outbound_fragment(now, outside, inside, frame, packet),
+            Kind::Error(quoted) => {
+                return self.outbound_error(now, outside, inside, vnet, frame, packet, &quoted);
+            }
+            Kind::Session(flow) => flow,
+        };
+        if flow.protocol == ipv4::ICMP {
+            translate::check_icmp(frame, packet, vnet)?;
+        }
+        let segment = segment(frame, packet)?;
+        let number = match self.current(now, outside, inside, &flow) {
+            Some(number) => {
+                self.advance(now, number, inside, segment.as_ref());
+                number
+            }
+            None => self.open(now, outside, inside, &flow, segment.as_ref())?,
+        };
+        let slot = self.table.slot(number);
+        let external = (Ipv4Addr::from_bits(slot.external), slot.external_port);
+        translate::endpoint(frame, packet, vnet, Side::Source, external);
+        if packet.ip.is_fragment() {
+            self.sent.put(self.table.hasher(), now, inside.network, packet, external.0, *inside);
+        }
+        Ok(())
+    }
+
+    /// The session, unless it is one through an uplink or address the network had before.
+    fn current(&mut self, now: Time, outside: &Outside, inside: &Inside, flow: &Flow) -> Option<u32> {
+        let number = self.table.outgoing(now, inside.network, flow)?;
+        let slot = self.table.slot(number);
+        if slot.uplink == outside.uplink && slot.external == outside.address.to_bits() {
+            return Some(number);
+        }
+        self.table.remove(number);
+        None
+    }
+
+    fn advance(&mut self, now: Time, number: u32, inside: &Inside, segment: Option<&Segment>) {
+        let Some(slot) = self.table.slot_mut(number) else { return };
+        let before = slot.class();
+        slot.mac = inside.mac;
+        let refresh = segment.is_none_or(|segment| tcp::outbound(slot, segment));
+        self.table.touch(now, number, before, refresh);
+    }
+
+    fn open(
+        &mut self,
+        now: Time,
+        outside: &Outside,
+        inside: &Inside,
+        flow: &Flow,
+        segment: Option<&Segment>,
+    ) -> Result<u32, DropReason> {
+        let mut slot = Slot {
+            inside: flow.local.0.to_bits(),
+            inside_port: flow.local.1,
+            remote: flow.remote.0.to_bits(),
+            remote_port: flow.remote.1,
+            external: outside.address.to_bits(),
+            network: inside.network,
+            uplink: outside.uplink,
+            mac: inside.mac,
+            protocol: flow.protocol,
+            ..Slot::default()
+        };
+        if let Some(segment) = segment {
+            tcp::open(&mut slot, segment)?;
+        }
+        self.table.make_room(now, inside.network, flow.local.0)?;
+        slot.external_port = self.external_port(now, outside, inside, flow)?;
+        self.table.insert(now, slot)
+    }
+
+    /// The mapping's port, or a port for a new mapping.
+    fn external_port(
+        &mut self,
+        now: Time,
+        outside: &Outside,
+        inside: &Inside,
+        flow: &Flow,
+    ) -> Result<u16, DropReason> {
+        while let Some(number) = self.table.mapping_of(now, inside.network, outside.uplink, flow) {
+            let slot = self.table.slot(number);
+            if slot.external == outside.address.to_bits() {
+                return Ok(slot.external_port);
+            }
+            self.table.remove(number);
+        }
+        self.table
+            .pick_port(&mut self.random, outside.uplink, flow, outside.ports, self.worker)
+            .ok_or(DropReason::NatPortsExhausted)
+    }
+
+    fn outbound_fragment(
+        &mut self,
+        now: Time,
+        outside: &Outside,
+        inside: &Inside,
+        frame: &mut [u8],
+        packet: &Packet,
+    ) -> Result<(), DropReason> {
+        let known = self.sent.get(self.table.hasher(), now, inside.network, packet);
+        let (external, _) =
+            known.filter(|known| known.0 == outside.address).ok_or(DropReason::NatFragment)?;
+        translate::address(frame, ethernet::HEADER, Side::Source, external);
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments)]
+    fn outbound_error(
+        &mut self,
+        now: Time,
+        outside: &Outside,
+        inside: &Inside,
+        vnet: &vnet::Header,
+        frame: &mut [u8],
+        packet: &Packet,
+        quoted: &Quoted,
+    ) -> Result<(), DropReason> {
+        translate::check_icmp(frame, packet, vnet)?;
+        let flow = quoted.flow(Side::Destination).filter(|_| quoted.is_header_valid(frame));
+        let flow = flow.ok_or(DropReason::NatIcmpInner)?;
+        let number = self.table.outgoing(now, inside.network, &flow).ok_or(DropReason::NatNoSession)?;
+        let slot = self.table.slot(number);
+        if slot.uplink != outside.uplink || slot.external != outside.address.to_bits() {
+            return Err(DropReason::NatNoSession);
+        }
+        translate::error(
+            frame,
+            packet,
+            vnet,
+            quoted,
+            Side::Destination,
+            (outside.address, slot.external_port),
+        );
+        Ok(())
+    }
+
+    /// A packet arrived for `external`: rewrites its destination and says where it goes.
+    ///
+    /// A packet whose source is `external` too was sent by one of our guests (hairpin, RFC 4787 REQ-9); the caller
+    /// drops those that come from the wire.
+    ///
+    /// # Errors
+    /// Why it must not enter.
+    pub fn inbound(
+        &mut self,
+        now: Time,
+        uplink: u16,
+        external: Ipv4Addr,
+        vnet: &vnet::Header,
+        frame: &mut [u8],
+        packet: &Packet,
+    ) -> Result<Inside, DropReason> {
+        if packet.ip.destination != external {
+            return Err(DropReason::NatNoSession);
+        }
+        let flow = match classify(frame, packet, Side::Destination)? {
+            Kind::Fragment => return self.inbound_fragment(now, uplink, frame, packet),
+            Kind::Error(quoted) => return self.inbound_error(now, uplink, vnet, frame, packet, &quoted),
+            Kind::Session(flow) => flow,
+        };
+        if flow.protocol == ipv4::ICMP {
+            translate::check_icmp(frame, packet, vnet)?;
+        }
+        let segment = segment(frame, packet)?;
+        let number = match self.table.incoming(now, uplink, &flow) {
+            Some(number) => self.answered(now, number, segment.as_ref())?,
+            None => self.accept(now, uplink, &flow, segment.as_ref())?,
+        };
+        let slot = self.table.slot(number);
+        let local = (Ipv4Addr::from_bits(slot.inside), slot.inside_port);
+        let inside = Inside { network: slot.network, mac: slot.mac };
+        translate::endpoint(frame, packet, vnet, Side::Destination, local);
+        if packet.ip.is_fragment() {
+            self.received.put(self.table.hasher(), now, uplink, packet, local.0, inside);
+        }
+        Ok(inside)
+    }
+
+    /// Inbound traffic refreshes established sessions only: strangers must not keep a mapping open (RFC 7857
+    /// section 7).
+    fn answered(&mut self, now: Time, number: u32, segment: Option<&Segment>) -> Result<u32, DropReason> {
+        let slot = self.table.slot_mut(number).ok_or(DropReason::NatNoSession)?;
+        let before = slot.class();
+        let refresh = match segment {
+            Some(segment) => tcp::inbound(slot, segment)?,
+            None => {
+                slot.assure();
+                true
+            }
+        };
+        self.table.touch(now, number, before, refresh);
+        Ok(number)
+    }
+
+    /// A packet without a session enters only if another guest sent it, to an endpoint that has a mapping: guests
+    /// find each other through the external address without having spoken before (RFC 4787 REQ-9).
+    fn accept(
+        &mut self,
+        now: Time,
+        uplink: u16,
+        flow: &Flow,
+        segment: Option<&Segment>,
+    ) -> Result<u32, DropReason> {
+        let number = self.table.mapping_at(now, uplink, flow).ok_or(DropReason::NatNoSession)?;
+        let sibling = self.table.slot(number);
+        if flow.remote.0 != flow.local.0 || sibling.external != flow.local.0.to_bits() {
+            return Err(DropReason::NatFiltered);
+        }
+        let mut slot = Slot {
+            remote: flow.remote.0.to_bits(),
+            remote_port: flow.remote.1,
+            inside: sibling.inside,
+            inside_port: sibling.inside_port,
+            external: sibling.external,
+            external_port: sibling.external_port,
+            network: sibling.network,
+            uplink: sibling.uplink,
+            mac: sibling.mac,
+            protocol: sibling.protocol,
+            ..Slot::default()
+        };
+        if let Some(segment) = segment {
+            tcp::accept(&mut slot, segment)?;
+        }
+        let address = Ipv4Addr::from_bits(sibling.inside);
+        self.table.make_room(now, sibling.network, address)?;
+        // Making room may have ended the last session of the mapping.
+        self.table.mapping_at(now, uplink, flow).ok_or(DropReason::NatTableFull)?;
+        self.table.insert(now, slot)
+    }
+
+    fn inbound_fragment(
+        &mut self,
+        now: Time,
+        uplink: u16,
+        frame: &mut [u8],
+        packet: &Packet,
+    ) -> Result<Inside, DropReason> {
+        let known = self.received.get(self.table.hasher(), now, uplink, packet);
+        let (address, inside) = known.ok_or(DropReason::NatFragment)?;
+        translate::address(frame, ethernet::HEADER, Side::Destination, address);
+        Ok(inside)
+    }
+
+    /// From any address (RFC 4787 REQ-12a): routers on the way speak for a destination. Neither refreshes nor ends
+    /// the session (RFC 5508 REQ-6).
+    fn inbound_error(
+        &mut self,
+        now: Time,
+        uplink: u16,
+        vnet: &vnet::Header,
+        frame: &mut [u8],
+        packet: &Packet,
+        quoted: &Quoted,
+    ) -> Result<Inside, DropReason> {
+        translate::check_icmp(frame, packet, vnet)?;
+        let flow = quoted.flow(Side::Source).filter(|_| quoted.is_header_valid(frame));
+        let flow = flow.ok_or(DropReason::NatIcmpInner)?;
+        let number = self.table.incoming(now, uplink, &flow).ok_or(DropReason::NatNoSession)?;
+        let slot = self.table.slot(number);
+        let local = (Ipv4Addr::from_bits(slot.inside), slot.inside_port);
+        translate::error(frame, packet, vnet, quoted, Side::Source, local);
+        Ok(Inside { network: slot.network, mac: slot.mac })
+    }
+
+    /// Ends sessions whose time is over, a bounded number a call.
+    pub fn expire(&mut self, now: Time) {
+        self.table.expire(now);
+    }
+
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Time> {
+        self.table.next_timeout()
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.table.capacity()
+    }
+
+    /// The uplink's address changed or went away.
+    pub fn flush_uplink(&mut self, uplink: u16) {
+        self.table.remove_where(|slot| slot.uplink == uplink);
+        self.forget_fragments();
+    }
+
+    pub fn flush_network(&mut self, network: u16) {
+        self.table.remove_where(|slot| slot.network == network);
+        self.forget_fragments();
+    }
+
+    fn forget_fragments(&mut self) {
+        self.sent.clear();
+        self.received.clear();
+    }
 }

@@ -1,0 +1,157 @@
+//! Structures of fixed size over slot numbers: a hash index and rings.
+//!
+//! The index is not `hashbrown`'s: that one leaves tombstones and grows or rehashes as a whole once they add up,
+//! in the middle of a frame. Deleting by shifting back keeps every operation short and allocation at start-up.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
+
+use super::slot::Key;
+
+/// Hashes keys under a secret, so that nobody can aim at one bucket.
+pub(super) struct Hasher(RapidSecrets);
+
+impl Hasher {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(RapidSecrets::seed(seed))
+    }
+
+    pub(super) fn hash(&self, key: Key) -> u32 {
+        let mut bytes = [0; 16];
+        let (low, high) = bytes.split_at_mut(8);
+        low.copy_from_slice(&key[0].to_le_bytes());
+        high.copy_from_slice(&key[1].to_le_bytes());
+        (rapidhash_v3_seeded(&bytes, &self.0) >> 16) as u32
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Bucket {
+    hash: u32,
+    /// Slot number plus one; zero: empty.
+    entry: u32,
+}
+
+/// Slot numbers by hash: open addressing with linear probing.
+pub(super) struct Index {
+    buckets: Vec<Bucket>,
+    mask: usize,
+}
+
+impl Index {
+    /// Room for `capacity` entries at a load of 0.8 at most.
+    pub(super) fn new(capacity: usize) -> Self {
+        let length = (capacity + capacity / 4 + 1).next_power_of_two();
+        Self { buckets: vec![Bucket::default(); length], mask: length - 1 }
+    }
+
+    fn bucket(&self, at: usize) -> Bucket {
+        self.buckets.get(at & self.mask).copied().unwrap_or_default()
+    }
+
+    fn set(&mut self, at: usize, bucket: Bucket) {
+        let at = at & self.mask;
+        if let Some(slot) = self.buckets.get_mut(at) {
+            *slot = bucket;
+        }
+    }
+
+    fn position(&self, hash: u32, is: impl Fn(u32) -> bool) -> Option<usize> {
+        let start = hash as usize;
+        for at in start..=start + self.mask {
+            let bucket = self.bucket(at);
+            if bucket.entry == 0 {
+                return None;
+            }
+            if bucket.hash == hash && is(bucket.entry - 1) {
+                return Some(at & self.mask);
+            }
+        }
+        None
+    }
+
+    pub(super) fn find(&self, hash: u32, is: impl Fn(u32) -> bool) -> Option<u32> {
+        self.position(hash, is).map(|at| self.bucket(at).entry - 1)
+    }
+
+    /// The caller keeps to the capacity.
+    pub(super) fn insert(&mut self, hash: u32, number: u32) {
+        let start = hash as usize;
+        for at in start..=start + self.mask {
+            if self.bucket(at).entry == 0 {
+                return self.set(at, Bucket { hash, entry: number + 1 });
+            }
+        }
+    }
+
+    pub(super) fn replace(&mut self, hash: u32, old: u32, new: u32) {
+        if let Some(at) = self.position(hash, |number| number == old) {
+            self.set(at, Bucket { hash, entry: new + 1 });
+        }
+    }
+
+    pub(super) fn remove(&mut self, hash: u32, number: u32) {
+        let Some(mut hole) = self.position(hash, |other| other == number) else { return };
+        let start = hole;
+        for at in start + 1..=start + self.mask {
+            let bucket = self.bucket(at);
+            if bucket.entry == 0 {
+                break;
+            }
+            let from_home = at.wrapping_sub(bucket.hash as usize) & self.mask;
+            let from_hole = at.wrapping_sub(hole) & self.mask;
+            if from_home >= from_hole {
+                self.set(hole, bucket);
+                hole = at & self.mask;
+            }
+        }
+        self.set(hole, Bucket::default());
+    }
+}
+
+/// Circular doubly linked lists over fixed numbers. Numbers behind the slots serve as list heads.
+pub(super) struct Rings(Vec<[u32; 2]>);
+
+impl Rings {
+    pub(super) fn new(length: usize) -> Self {
+        Self((0..length as u32).map(|number| [number, number]).collect())
+    }
+
+    fn get(&self, number: u32) -> [u32; 2] {
+        self.0.get(number as usize).copied().unwrap_or([number, number])
+    }
+
+    fn set(&mut self, number: u32, side: usize, value: u32) {
+        if let Some(link) = self.0.get_mut(number as usize).and_then(|links| links.get_mut(side)) {
+            *link = value;
+        }
+    }
+
+    pub(super) fn next(&self, number: u32) -> u32 {
+        self.get(number)[0]
+    }
+
+    /// What follows `head`, unless the list is empty.
+    pub(super) fn first(&self, head: u32) -> Option<u32> {
+        Some(self.next(head)).filter(|&number| number != head)
+    }
+
+    /// Before a head means at the end of its list.
+    pub(super) fn insert_before(&mut self, at: u32, number: u32) {
+        let previous = self.get(at)[1];
+        self.set(number, 0, at);
+        self.set(number, 1, previous);
+        self.set(previous, 0, number);
+        self.set(at, 1, number);
+    }
+
+    pub(super) fn remove(&mut self, number: u32) {
+        let [next, previous] = self.get(number);
+        self.set(previous, 0, next);
+        self.set(next, 1, previous);
+        self.set(number, 0, number);
+        self.set(number, 1, number);
+    }
+}
