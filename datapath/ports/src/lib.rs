@@ -1,1 +1,93 @@
+//! Frames between pontoon and the kernel or a peer.
+//!
+//! A queue moves one frame a call between a descriptor and a caller's buffer, never blocks, and names every way
+//! that can go: [`Received`] and [`Sent`]. A frame is always handed over with a 12-octet vnet header, whatever the
+//! descriptor puts on the wire. `unsafe` is in [`sys`] alone.
 
+pub mod mem;
+pub mod packet;
+pub mod sys;
+pub mod tap;
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use pontoon_wire::{frame, vnet};
+use rustix::io::Errno;
+
+pub use mem::MemQueue;
+pub use packet::{HeaderSize, PacketQueue};
+pub use tap::TapQueue;
+
+/// Octets in front of the frame in a receive buffer.
+pub const HEADROOM: usize = vnet::LENGTH;
+/// Octets of a receive buffer: headroom, the largest frame, and room that shows a frame was longer.
+pub const BUFFER: usize = HEADROOM + frame::MAX + 64;
+
+/// What came of reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// The frame is at [`HEADROOM`] in the buffer.
+    Frame { vnet: vnet::Header, length: usize },
+    /// Nothing there; the descriptor will report when there is.
+    WouldBlock,
+    /// Something was there and is lost; the queue works on.
+    Dropped,
+    /// The descriptor will never work again.
+    Dead(Errno),
+}
+
+/// What came of writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    Done,
+    /// The other side does not keep up.
+    WouldBlock,
+    /// This frame was refused (interface down, no memory, a header the kernel does not take).
+    Dropped,
+    /// The descriptor will never work again.
+    Dead(Errno),
+}
+
+/// One queue of a port.
+#[derive(Debug)]
+pub enum Queue {
+    Tap(TapQueue),
+    Packet(PacketQueue),
+    Mem(MemQueue),
+}
+
+impl Queue {
+    /// Reads one frame into `buffer`, which should hold [`BUFFER`] octets.
+    pub fn receive(&mut self, buffer: &mut [u8]) -> Received {
+        match self {
+            Self::Tap(queue) => queue.receive(buffer),
+            Self::Packet(queue) => queue.receive(buffer),
+            Self::Mem(queue) => queue.receive(buffer),
+        }
+    }
+
+    /// Writes one frame.
+    pub fn send(&mut self, header: vnet::Header, frame: &[u8]) -> Sent {
+        match self {
+            Self::Tap(queue) => queue.send(header, frame),
+            Self::Packet(queue) => queue.send(header, frame),
+            Self::Mem(queue) => queue.send(header, frame),
+        }
+    }
+
+    /// The descriptor to wait on; a queue in memory has none.
+    #[must_use]
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Tap(queue) => Some(queue.as_fd()),
+            Self::Packet(queue) => Some(queue.as_fd()),
+            Self::Mem(_) => None,
+        }
+    }
+}
+
+/// Reads the vnet header that ends where the frame begins.
+fn header_at_headroom(buffer: &[u8]) -> Option<vnet::Header> {
+    use zerocopy::FromBytes;
+    vnet::Header::read_from_bytes(buffer.get(..HEADROOM)?).ok()
+}

@@ -3,8 +3,6 @@
 mod inside;
 mod outside;
 mod services;
-#[cfg(test)]
-mod tests;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;

@@ -1,0 +1,104 @@
+//! Errors with the position they point at.
+
+use std::fmt::Write;
+
+/// Why a document was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// The message, with the prefix of its class.
+    pub message: String,
+    /// 1-based; 0 when unknown.
+    pub line: u32,
+    /// 1-based, in characters; 0 when unknown.
+    pub column: u32,
+    /// The text of the line.
+    pub source_line: String,
+    /// How to mend it.
+    pub help: Option<String>,
+}
+
+/// The class of a message decides its prefix.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Class {
+    Xml,
+    Internal,
+    Unsupported,
+    Invalid,
+    Plain,
+}
+
+impl Class {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Xml => "XML error: ",
+            Self::Internal => "internal error: ",
+            Self::Unsupported => "unsupported configuration: ",
+            Self::Invalid => "Requested operation is not valid: ",
+            Self::Plain => "",
+        }
+    }
+}
+
+impl Error {
+    pub(crate) fn new(text: &str, offset: usize, class: Class, message: &str) -> Self {
+        let before = text.get(..offset).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line = before.matches('\n').count() + 1;
+        let column = before.get(line_start..).unwrap_or("").chars().count() + 1;
+        let source = text.get(line_start..).unwrap_or("").lines().next().unwrap_or("");
+        Self {
+            message: format!("{}{message}", class.prefix()),
+            line: u32::try_from(line).unwrap_or(0),
+            column: u32::try_from(column).unwrap_or(0),
+            source_line: source.to_owned(),
+            help: None,
+        }
+    }
+
+    pub(crate) fn malformed(text: &str, error: &roxmltree::Error) -> Self {
+        let pos = error.pos();
+        let what = error.to_string();
+        let what = what.strip_suffix(&format!(" at {pos}")).unwrap_or(&what).to_owned();
+        let source = text.lines().nth(pos.row.saturating_sub(1) as usize).unwrap_or("");
+        Self {
+            message: format!("(network_definition):{}: {what}", pos.row),
+            line: pos.row,
+            column: pos.col,
+            source_line: source.to_owned(),
+            help: None,
+        }
+    }
+
+    pub(crate) fn with_help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// The message, then the place in `file`, the line with a mark under the
+    /// offending column, and the help. The first line is the message alone.
+    pub fn render(&self, file: &str) -> String {
+        let mut out = self.message.trim_end().to_owned();
+        if self.line == 0 {
+            let _ = write!(out, "\n  --> {file}");
+        } else {
+            let _ = write!(out, "\n  --> {file}:{}:{}", self.line, self.column);
+            let (line, mark) = self.excerpt();
+            let _ = write!(out, "\n   | {line}\n   | {mark}^");
+        }
+        if let Some(help) = &self.help {
+            let _ = write!(out, "\n   = help: {help}");
+        }
+        out
+    }
+
+    /// The source line fit for a terminal, and the blanks before the mark.
+    fn excerpt(&self) -> (String, String) {
+        const WIDTH: usize = 160;
+        let column = (self.column as usize).saturating_sub(1);
+        let skip = if column > WIDTH { column - WIDTH / 2 } else { 0 };
+        let visible = |c: char| if c.is_control() { ' ' } else { c };
+        let line: String = self.source_line.chars().skip(skip).take(WIDTH).map(visible).collect();
+        (line.trim_end().to_owned(), " ".repeat(column - skip))
+    }
+}

@@ -1,0 +1,389 @@
+//! The typed network definition.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::Ipv4Net;
+use crate::element::Element;
+
+/// One virtual network, as defined by a `<network>` document.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Network {
+    pub name: String,
+    pub uuid: Option<uuid::Uuid>,
+    pub title: Option<String>,
+    pub description: Option<String>,
+    pub metadata: Option<Element>,
+    pub forward: Forward,
+    pub bridge: Bridge,
+    pub mtu: Option<u16>,
+    pub mac: Option<[u8; 6]>,
+    pub domain: Option<Domain>,
+    /// `<domain register='yes'/>`
+    pub domain_register: bool,
+    pub dns: Dns,
+    pub vlan: Option<Vlan>,
+    pub bandwidth: Option<Bandwidth>,
+    /// `<port isolated='..'/>`
+    pub port_isolated: Option<bool>,
+    pub ips: Vec<Ip>,
+    pub routes: Vec<Route>,
+    pub virtualport: Option<Element>,
+    pub portgroups: Vec<PortGroup>,
+    pub dnsmasq_options: Vec<String>,
+    pub uplink: Option<Uplink>,
+    /// `ipv6='yes'`: guests may talk IPv6 to each other without a gateway address.
+    pub ipv6: bool,
+    pub trust_guest_rx_filters: Option<bool>,
+    /// Names of elements that are not part of the format; they are dropped.
+    pub unknown: Vec<String>,
+}
+
+/// How traffic leaves the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    #[default]
+    Isolated,
+    Nat,
+    Route,
+    Open,
+    Bridge,
+    Private,
+    Vepa,
+    Passthrough,
+    Hostdev,
+}
+
+impl Mode {
+    /// The word used in the document; `none` for an isolated network.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Isolated => "none",
+            Self::Nat => "nat",
+            Self::Route => "route",
+            Self::Open => "open",
+            Self::Bridge => "bridge",
+            Self::Private => "private",
+            Self::Vepa => "vepa",
+            Self::Passthrough => "passthrough",
+            Self::Hostdev => "hostdev",
+        }
+    }
+
+    /// The mode a `mode='..'` attribute names.
+    pub fn from_word(word: &str) -> Option<Self> {
+        let all = [
+            Self::Nat,
+            Self::Route,
+            Self::Open,
+            Self::Bridge,
+            Self::Private,
+            Self::Vepa,
+            Self::Passthrough,
+            Self::Hostdev,
+        ];
+        all.into_iter().find(|mode| mode.as_str() == word)
+    }
+
+    /// Whether a network of this mode has a bridge of its own.
+    pub fn owns_bridge(self) -> bool {
+        matches!(self, Self::Isolated | Self::Nat | Self::Route | Self::Open)
+    }
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Forward {
+    pub mode: Mode,
+    /// The uplink to use; always the first of `interfaces` when there is any.
+    pub dev: Option<String>,
+    pub interfaces: Vec<String>,
+    pub nat_ports: Option<(u16, u16)>,
+    pub nat_addresses: Option<(Ipv4Addr, Ipv4Addr)>,
+    pub nat_ipv6: Option<bool>,
+    pub managed: bool,
+    /// `<driver>`, kept as written.
+    pub driver: Option<Element>,
+    /// Physical functions of an SR-IOV pool.
+    pub pfs: Vec<String>,
+    /// PCI addresses of an SR-IOV pool, kept as written.
+    pub addresses: Vec<Element>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bridge {
+    pub name: Option<String>,
+    pub stp: bool,
+    pub delay: u32,
+    pub zone: Option<String>,
+    /// `kernel` or `libvirt`
+    pub mac_table_manager: Option<String>,
+}
+
+impl Default for Bridge {
+    fn default() -> Self {
+        Self { name: None, stp: true, delay: 0, zone: None, mac_table_manager: None }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Domain {
+    pub name: String,
+    pub local_only: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dns {
+    pub enable: bool,
+    pub forward_plain_names: Option<bool>,
+    pub hosts: Vec<DnsHost>,
+    pub forwarders: Vec<Forwarder>,
+    pub txt: Vec<Txt>,
+    pub srv: Vec<Srv>,
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self {
+            enable: true,
+            forward_plain_names: None,
+            hosts: Vec::new(),
+            forwarders: Vec::new(),
+            txt: Vec::new(),
+            srv: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsHost {
+    pub ip: IpAddr,
+    pub names: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forwarder {
+    pub domain: Option<String>,
+    pub addr: Option<IpAddr>,
+    pub port: Option<u16>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Txt {
+    pub name: String,
+    pub value: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Srv {
+    pub service: String,
+    pub protocol: String,
+    pub domain: Option<String>,
+    pub target: Option<String>,
+    pub port: Option<u16>,
+    pub priority: Option<u16>,
+    pub weight: Option<u16>,
+}
+
+/// How the length of a network prefix was written, and is printed again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Written {
+    #[default]
+    Netmask,
+    Prefix,
+    /// Neither; the natural length of the address class holds.
+    Absent,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ip {
+    pub address: IpAddr,
+    pub prefix: u8,
+    pub written_as_netmask: Written,
+    /// The `family` attribute as written.
+    pub family: Option<String>,
+    pub local_ptr: Option<bool>,
+    pub tftp_root: Option<String>,
+    pub has_dhcp: bool,
+    pub ranges: Vec<Range>,
+    pub hosts: Vec<DhcpHost>,
+    pub bootp_file: Option<String>,
+    pub bootp_server: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Range {
+    pub start: IpAddr,
+    pub end: IpAddr,
+    pub lease: Option<Lease>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// In `unit`; 0 means for ever.
+    pub expiry: u32,
+    pub unit: LeaseUnit,
+}
+
+impl Lease {
+    /// The lease time in seconds; `None` means for ever.
+    pub fn seconds(self) -> Option<u64> {
+        (self.expiry != 0).then(|| u64::from(self.expiry) * self.unit.seconds())
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LeaseUnit {
+    Seconds,
+    #[default]
+    Minutes,
+    Hours,
+}
+
+impl LeaseUnit {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Seconds => "seconds",
+            Self::Minutes => "minutes",
+            Self::Hours => "hours",
+        }
+    }
+
+    fn seconds(self) -> u64 {
+        match self {
+            Self::Seconds => 1,
+            Self::Minutes => 60,
+            Self::Hours => 3600,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DhcpHost {
+    pub mac: Option<[u8; 6]>,
+    pub name: Option<String>,
+    pub ip: Option<IpAddr>,
+    pub id: Option<String>,
+    pub lease: Option<Lease>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub family: Option<String>,
+    pub address: IpAddr,
+    pub prefix: u8,
+    pub written_as_netmask: Written,
+    pub gateway: IpAddr,
+    pub metric: Option<u32>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vlan {
+    pub trunk: bool,
+    pub tags: Vec<VlanTag>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VlanTag {
+    pub id: u16,
+    /// `tagged` or `untagged`
+    pub native_mode: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bandwidth {
+    pub inbound: Option<Rate>,
+    pub outbound: Option<Rate>,
+}
+
+/// Rates in kB/s, burst in KiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rate {
+    pub average: Option<u64>,
+    pub peak: Option<u64>,
+    pub floor: Option<u64>,
+    pub burst: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PortGroup {
+    pub name: String,
+    pub default: bool,
+    pub trust_guest_rx_filters: Option<bool>,
+    pub vlan: Option<Vlan>,
+    pub virtualport: Option<Element>,
+    pub bandwidth: Option<Bandwidth>,
+    pub port_isolated: Option<bool>,
+}
+
+/// `<pontoon:uplink>`: the interface this network reaches the outside by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    pub kind: UplinkKind,
+    pub dev: String,
+    pub netns: Option<String>,
+    /// Absent: the uplink gets its address by DHCP.
+    pub address: Option<Ipv4Net>,
+    pub gateway: Option<Ipv4Addr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UplinkKind {
+    Direct,
+    Tap,
+}
+
+impl UplinkKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Tap => "tap",
+        }
+    }
+}
+
+/// A MAC address as lower-case hexadecimal pairs.
+pub fn mac_string(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+impl Network {
+    /// The gateway MAC address in text form, when one is set.
+    pub fn mac_string(&self) -> Option<String> {
+        self.mac.map(mac_string)
+    }
+
+    /// The IPv4 part that offers DHCP, when there is one.
+    pub fn dhcp4(&self) -> Option<&Ip> {
+        self.ips.iter().find(|ip| ip.has_dhcp && ip.address.is_ipv4())
+    }
+
+    /// Elements that are accepted and kept but have no effect yet.
+    pub fn not_acting(&self) -> Vec<String> {
+        let dhcp6 = self.ips.iter().any(|ip| ip.has_dhcp && ip.address.is_ipv6());
+        let forward = &self.forward;
+        let known = [
+            (!forward.pfs.is_empty(), "<pf>"),
+            (!forward.addresses.is_empty(), "<forward><address>"),
+            (forward.driver.is_some(), "<driver>"),
+            (forward.nat_ipv6 == Some(true), "<nat ipv6='yes'>"),
+            (self.bridge.zone.is_some(), "<bridge zone>"),
+            (self.bridge.mac_table_manager.as_deref() == Some("libvirt"), "<bridge macTableManager>"),
+            (self.domain_register, "<domain register>"),
+            (self.vlan.is_some(), "<vlan>"),
+            (self.bandwidth.is_some(), "<bandwidth>"),
+            (self.virtualport.is_some(), "<virtualport>"),
+            (!self.portgroups.is_empty(), "<portgroup>"),
+            (!self.dnsmasq_options.is_empty(), "<dnsmasq:options>"),
+            (self.ips.iter().any(|ip| ip.tftp_root.is_some()), "<tftp>"),
+            (dhcp6, "<dhcp> of an IPv6 address"),
+            (self.trust_guest_rx_filters.is_some(), "trustGuestRxFilters"),
+        ];
+        let named = known.iter().filter(|(present, _)| *present).map(|(_, name)| (*name).to_owned());
+        named.chain(self.unknown.iter().map(|name| format!("<{name}>"))).collect()
+    }
+}

@@ -1,0 +1,89 @@
+//! `<pontoon:uplink>`.
+
+use std::net::Ipv4Addr;
+
+use super::cx::{Cx, Node, Result, attr, owned};
+use crate::error::Class;
+use crate::{Ipv4Net, PONTOON_NAMESPACE, Uplink, UplinkKind};
+
+const ATTRIBUTES: [&str; 5] = ["kind", "dev", "netns", "address", "gateway"];
+
+pub(super) fn uplink(cx: &Cx<'_>, root: Node<'_>) -> Result<Option<Uplink>> {
+    let mut found = None;
+    let ours = |node: &Node<'_>| node.tag_name().namespace() == Some(PONTOON_NAMESPACE);
+    for node in root.children().filter(Node::is_element).filter(ours) {
+        let tag = node.tag_name().name();
+        if tag != "uplink" {
+            return Err(cx.error(node, Class::Xml, &format!("unknown element <pontoon:{tag}>")));
+        }
+        if found.is_some() {
+            let message = format!("multiple <pontoon:uplink> elements in network '{}'", cx.name);
+            return Err(cx.error(node, Class::Xml, &message));
+        }
+        found = Some(read(cx, node)?);
+    }
+    Ok(found)
+}
+
+fn read(cx: &Cx<'_>, node: Node<'_>) -> Result<Uplink> {
+    let known = |name: &str| ATTRIBUTES.contains(&name);
+    if let Some(other) = node.attributes().find(|a| a.namespace().is_some() || !known(a.name())) {
+        let message = format!("unknown attribute '{}' in element 'uplink'", other.name());
+        let error = cx.xml(node, other.name(), &message);
+        return Err(error.with_help(format!("known attributes: {}", ATTRIBUTES.join(", "))));
+    }
+    let kind = match cx.required(node, "kind")? {
+        "direct" => UplinkKind::Direct,
+        "tap" => UplinkKind::Tap,
+        other => {
+            let message = format!("Invalid value for attribute 'kind' in element 'uplink': '{other}'.");
+            return Err(cx.xml(node, "kind", &message).with_help("write kind='direct' or kind='tap'"));
+        }
+    };
+    let dev = interface_name(cx, node)?;
+    let address = address(cx, node)?;
+    let gateway = gateway(cx, node, address)?;
+    Ok(Uplink { kind, dev, netns: owned(node, "netns"), address, gateway })
+}
+
+fn interface_name(cx: &Cx<'_>, node: Node<'_>) -> Result<String> {
+    let dev = cx.required(node, "dev")?;
+    let fine = |c: char| c.is_ascii_graphic() && c != '/';
+    if dev.is_empty() || dev.len() > 15 || dev == "." || dev == ".." || !dev.chars().all(fine) {
+        let message = format!("Invalid value for attribute 'dev' in element 'uplink': '{dev}'.");
+        let error = cx.xml(node, "dev", &message);
+        return Err(error.with_help("an interface name has 1 to 15 characters, without blanks and '/'"));
+    }
+    Ok(dev.to_owned())
+}
+
+fn address(cx: &Cx<'_>, node: Node<'_>) -> Result<Option<Ipv4Net>> {
+    let Some(value) = attr(node, "address") else { return Ok(None) };
+    value.parse::<Ipv4Net>().map(Some).map_err(|_| {
+        let message = format!("Invalid value for attribute 'address' in element 'uplink': '{value}'.");
+        let error = cx.xml(node, "address", &message);
+        error.with_help(
+            "write an IPv4 address and a prefix length, such as 203.0.113.2/24; leave it out for DHCP",
+        )
+    })
+}
+
+fn gateway(cx: &Cx<'_>, node: Node<'_>, address: Option<Ipv4Net>) -> Result<Option<Ipv4Addr>> {
+    let Some(value) = attr(node, "gateway") else { return Ok(None) };
+    let gateway: Ipv4Addr = value.parse().map_err(|_| {
+        let message = format!("Invalid value for attribute 'gateway' in element 'uplink': '{value}'.");
+        cx.xml(node, "gateway", &message).with_help("write an IPv4 address")
+    })?;
+    match address {
+        None => {
+            let message = "attribute 'gateway' in element 'uplink' requires attribute 'address'";
+            Err(cx.xml(node, "gateway", message).with_help("an uplink that uses DHCP learns its gateway"))
+        }
+        Some(net) if !net.contains(&gateway) || gateway == net.addr() => {
+            let message = format!("uplink gateway '{gateway}' is not within subnet {}", net.trunc());
+            let error = cx.xml(node, "gateway", &message);
+            Err(error.with_help("the gateway is another host of the subnet of the address"))
+        }
+        Some(_) => Ok(Some(gateway)),
+    }
+}

@@ -1,0 +1,33 @@
+//! What the process is started with.
+
+/// Descriptors are numbers of descriptors inherited over exec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatapathArgs {
+    /// Listening unix socket, for a control that was started anew.
+    pub listen_fd: i32,
+    /// Stream to the control that starts this process.
+    pub control_fd: i32,
+    /// Memory file of the session tables; without one they end with the process.
+    pub session_fd: Option<i32>,
+    pub workers: u16,
+    /// Microseconds a worker polls on after a turn with traffic before it sleeps; 0 never does.
+    pub spin_us: u32,
+}
+
+impl DatapathArgs {
+    pub const MAX_WORKERS: u16 = 64;
+    pub const MAX_SPIN_US: u32 = 50;
+
+    #[must_use]
+    pub fn workers(&self) -> u16 {
+        self.workers.clamp(1, Self::MAX_WORKERS)
+    }
+
+    /// How long to spin; zero on a machine with one processor.
+    #[must_use]
+    pub fn spin(&self) -> std::time::Duration {
+        let several = std::thread::available_parallelism().is_ok_and(|count| count.get() > 1);
+        let micros = if several { self.spin_us.min(Self::MAX_SPIN_US) } else { 0 };
+        std::time::Duration::from_micros(micros.into())
+    }
+}

@@ -1,0 +1,282 @@
+//! Control's document to the engine's snapshot. The only place that knows both; every reference is checked here.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use pontoon_engine::snapshot::{Forward, Network, Port, Role, Snapshot, Subnet, Uplink};
+use pontoon_engine::switch::MacTable;
+use pontoon_engine::{PortId, dhcp, dns};
+use pontoon_proto::document::{self, Document};
+use pontoon_proto::{codec, message};
+
+use crate::queues::MAX_PORTS;
+
+/// Ids of networks and uplinks are below this.
+const MAX_IDS: usize = 4096;
+/// The smallest MTU IPv4 allows.
+const MIN_MTU: u16 = 68;
+
+/// What runs now.
+#[derive(Clone, Debug, Default)]
+pub struct Running {
+    pub document: Document,
+    pub snapshot: Arc<Snapshot>,
+}
+
+impl Running {
+    /// Compiles `document`; what stays keeps its learned addresses.
+    ///
+    /// # Errors
+    /// The field that is wrong, and why.
+    pub fn next(&self, document: Document, seed: u64) -> Result<Self, String> {
+        let networks = self.networks(&document, seed)?;
+        let uplinks = uplinks(&document)?;
+        let sockets = usize::from(document.resolvers) * usize::from(document.sockets_per_resolver);
+        if sockets > codec::MAX_FDS {
+            return refuse("sockets_per_resolver", "more sockets than one message carries");
+        }
+        let mut snapshot = Snapshot {
+            generation: document.generation,
+            networks,
+            uplinks,
+            ports: Vec::new(),
+            resolvers: document.resolvers,
+            sockets_per_resolver: document.sockets_per_resolver,
+        };
+        check_uplinks(&document, &snapshot)?;
+        ports(&document, &mut snapshot)?;
+        Ok(Self { document, snapshot: Arc::new(snapshot) })
+    }
+
+    fn networks(&self, document: &Document, seed: u64) -> Result<Vec<Option<Network>>, String> {
+        let mut networks = Vec::new();
+        for (index, described) in document.networks.iter().enumerate() {
+            let field = format!("networks[{index}]");
+            let kept = self.snapshot.network(described.id).filter(|old| old.name == described.name);
+            let macs = kept.map_or_else(
+                || Arc::new(MacTable::new(seed ^ u64::from(described.id))),
+                |old| Arc::clone(&old.macs),
+            );
+            place(&mut networks, described.id, network(&field, described, macs)?, &field)?;
+        }
+        Ok(networks)
+    }
+
+    /// Ports of `self` that are not, or not the same, in `next`.
+    #[must_use]
+    pub fn gone(&self, next: &Self) -> Vec<PortId> {
+        let stays: BTreeMap<_, _> =
+            next.document.ports.iter().map(|port| (port.id, (&port.name, port.role))).collect();
+        let ports = self.document.ports.iter();
+        ports
+            .filter(|port| stays.get(&port.id) != Some(&(&port.name, port.role)))
+            .map(|port| port.id)
+            .collect()
+    }
+
+    /// Networks of `self` that are not in `next`.
+    #[must_use]
+    pub fn closed_networks(&self, next: &Self) -> Vec<u16> {
+        let ids = self.document.networks.iter().map(|network| network.id);
+        ids.filter(|id| next.snapshot.network(*id).is_none()).collect()
+    }
+}
+
+fn refuse<T>(field: impl Display, why: impl Display) -> Result<T, String> {
+    Err(format!("{field}: {why}"))
+}
+
+fn place<T>(places: &mut Vec<Option<T>>, id: u16, value: T, field: &str) -> Result<(), String> {
+    let index = usize::from(id);
+    if index >= MAX_IDS.min(MAX_PORTS) {
+        return refuse(format_args!("{field}.id"), format_args!("{id} is not below {MAX_IDS}"));
+    }
+    if places.len() <= index {
+        places.resize_with(index + 1, || None);
+    }
+    match places.get_mut(index) {
+        Some(place @ None) => *place = Some(value),
+        _ => return refuse(format_args!("{field}.id"), format_args!("{id} is used twice")),
+    }
+    Ok(())
+}
+
+fn network(field: &str, described: &document::Network, macs: Arc<MacTable>) -> Result<Network, String> {
+    let subnet = described.address.map(|net| Subnet { address: net.addr(), prefix: net.prefix_len() });
+    let forward = forward(described.forward);
+    if described.mtu < MIN_MTU {
+        return refuse(format_args!("{field}.mtu"), format_args!("{} is below {MIN_MTU}", described.mtu));
+    }
+    if described.mac[0] & 1 == 1 {
+        return refuse(format_args!("{field}.mac"), "is a group address");
+    }
+    let (low, high) = described.nat_ports;
+    if forward == Forward::Nat && (low == 0 || low > high) {
+        return refuse(format_args!("{field}.nat_ports"), format_args!("{low}-{high} is not a port range"));
+    }
+    let dhcp = match (&described.dhcp, subnet) {
+        (Some(dhcp), Some(subnet)) => Some(dhcp_config(field, described, dhcp, subnet)?),
+        (Some(_), None) => return refuse(format_args!("{field}.dhcp"), "the network has no address"),
+        (None, _) => None,
+    };
+    Ok(Network {
+        name: described.name.clone(),
+        forward,
+        mac: described.mac,
+        subnet,
+        mtu: described.mtu,
+        uplink: described.uplink,
+        nat_ports: described.nat_ports,
+        dhcp,
+        dns: dns_config(described, subnet),
+        macs,
+        ports: Vec::new(),
+        host: None,
+    })
+}
+
+fn forward(forward: document::Forward) -> Forward {
+    match forward {
+        document::Forward::Isolated => Forward::Isolated,
+        document::Forward::Nat => Forward::Nat,
+        document::Forward::Route => Forward::Route,
+        document::Forward::Open => Forward::Open,
+        document::Forward::Bridge => Forward::Bridge,
+    }
+}
+
+fn dhcp_config(
+    field: &str,
+    network: &document::Network,
+    described: &document::Dhcp,
+    subnet: Subnet,
+) -> Result<dhcp::Config, String> {
+    for (index, (first, last)) in described.ranges.iter().enumerate() {
+        let field = format!("{field}.dhcp.ranges[{index}]");
+        if first > last {
+            return refuse(field, format_args!("{first} is behind {last}"));
+        }
+        if !subnet.contains(*first) || !subnet.contains(*last) {
+            return refuse(field, format_args!("{first}-{last} is not inside the network"));
+        }
+    }
+    let hosts = described.hosts.iter().map(|host| dhcp::Reservation {
+        mac: host.mac,
+        client_id: host.client_id.clone(),
+        name: host.name.clone(),
+        ip: host.ip,
+    });
+    Ok(dhcp::Config {
+        server: subnet.address,
+        prefix: subnet.prefix,
+        ranges: described.ranges.clone(),
+        hosts: hosts.collect(),
+        lease_seconds: described.lease_seconds,
+        router: (network.forward != document::Forward::Isolated).then_some(subnet.address),
+        dns: network.dns.enabled.then_some(subnet.address),
+        domain: network.dns.domain.clone(),
+        mtu: network.mtu,
+    })
+}
+
+fn dns_config(network: &document::Network, subnet: Option<Subnet>) -> dns::Config {
+    let described = &network.dns;
+    dns::Config {
+        enabled: described.enabled && subnet.is_some(),
+        isolated: network.forward == document::Forward::Isolated,
+        domain: described.domain.clone(),
+        local_only: described.local_only,
+        forward_plain_names: described.forward_plain_names,
+        gateway: subnet.map_or(Ipv4Addr::UNSPECIFIED, |subnet| subnet.address),
+        prefix: subnet.map_or(32, |subnet| subnet.prefix),
+        hosts: described.hosts.clone(),
+        txt: described.txt.clone(),
+        lease_seconds_ttl: 0,
+    }
+}
+
+fn uplinks(document: &Document) -> Result<Vec<Option<Uplink>>, String> {
+    let mut uplinks = Vec::new();
+    for (index, described) in document.uplinks.iter().enumerate() {
+        let field = format!("uplinks[{index}]");
+        if described.mac[0] & 1 == 1 {
+            return refuse(format_args!("{field}.mac"), "is a group address");
+        }
+        if described.mtu < MIN_MTU {
+            return refuse(format_args!("{field}.mtu"), format_args!("{} is below {MIN_MTU}", described.mtu));
+        }
+        let uplink = Uplink {
+            name: described.name.clone(),
+            port: None,
+            mac: described.mac,
+            subnet: described.address.map(|net| Subnet { address: net.addr(), prefix: net.prefix_len() }),
+            gateway: described.gateway,
+            mtu: described.mtu,
+        };
+        place(&mut uplinks, described.id, uplink, &field)?;
+    }
+    Ok(uplinks)
+}
+
+fn check_uplinks(document: &Document, snapshot: &Snapshot) -> Result<(), String> {
+    for (index, network) in document.networks.iter().enumerate() {
+        if let Some(uplink) = network.uplink.filter(|uplink| snapshot.uplink(*uplink).is_none()) {
+            return refuse(
+                format_args!("networks[{index}].uplink"),
+                format_args!("there is no uplink {uplink}"),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn ports(document: &Document, snapshot: &mut Snapshot) -> Result<(), String> {
+    for (index, described) in document.ports.iter().enumerate() {
+        let field = format!("ports[{index}]");
+        let role = match described.role {
+            document::Role::Host { network } => Role::Host { network },
+            document::Role::Guest { network } => Role::Guest { network },
+            document::Role::Uplink { uplink } => Role::Uplink { uplink },
+        };
+        let port = Port { role, max_addresses: described.max_addresses };
+        place(&mut snapshot.ports, described.id, port, &field)?;
+        join(snapshot, described.id, role).or_else(|why| refuse(format_args!("{field}.role"), why))?;
+    }
+    Ok(())
+}
+
+/// Enters a port where its role belongs.
+fn join(snapshot: &mut Snapshot, id: PortId, role: Role) -> Result<(), String> {
+    let place = match role {
+        Role::Uplink { uplink } => {
+            let uplinks = snapshot.uplinks.get_mut(usize::from(uplink)).and_then(Option::as_mut);
+            &mut uplinks.ok_or_else(|| format!("there is no uplink {uplink}"))?.port
+        }
+        Role::Host { network } | Role::Guest { network } => {
+            let networks = snapshot.networks.get_mut(usize::from(network)).and_then(Option::as_mut);
+            let found = networks.ok_or_else(|| format!("there is no network {network}"))?;
+            found.ports.push(id);
+            if matches!(role, Role::Guest { .. }) {
+                return Ok(());
+            }
+            &mut found.host
+        }
+    };
+    match place.replace(id) {
+        None => Ok(()),
+        Some(other) => Err(format!("port {other} has this role already")),
+    }
+}
+
+/// A lease as the engine knows it.
+#[must_use]
+pub fn lease(lease: message::Lease) -> dhcp::Lease {
+    let message::Lease { ip, mac, client_id, hostname, expiry } = lease;
+    dhcp::Lease { ip, mac, client_id, hostname, expiry }
+}
+
+#[cfg(test)]
+#[path = "compile_tests.rs"]
+mod tests;

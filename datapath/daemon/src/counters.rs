@@ -1,0 +1,92 @@
+//! What a worker counts. Each worker has its own plain counters; who wants sums asks every worker.
+
+use std::collections::BTreeMap;
+
+use pontoon_engine::snapshot::Subnet;
+use pontoon_engine::{DropReason, PortId};
+use pontoon_proto::message::PortCounters;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortCounts {
+    pub rx_packets: u64,
+    pub rx_bytes: u64,
+    pub rx_drops: u64,
+    pub tx_packets: u64,
+    pub tx_bytes: u64,
+    pub tx_drops: u64,
+}
+
+impl PortCounts {
+    pub fn add_to(&self, sum: &mut PortCounters) {
+        sum.rx_packets = sum.rx_packets.wrapping_add(self.rx_packets);
+        sum.rx_bytes = sum.rx_bytes.wrapping_add(self.rx_bytes);
+        sum.rx_drops = sum.rx_drops.wrapping_add(self.rx_drops);
+        sum.tx_packets = sum.tx_packets.wrapping_add(self.tx_packets);
+        sum.tx_bytes = sum.tx_bytes.wrapping_add(self.tx_bytes);
+        sum.tx_drops = sum.tx_drops.wrapping_add(self.tx_drops);
+    }
+}
+
+/// One uplink's present address and gateway.
+pub type UplinkAddress = (u16, Option<(Subnet, Option<std::net::Ipv4Addr>)>);
+
+/// One worker's answer.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerStatus {
+    pub ports: Vec<(PortId, PortCounts)>,
+    pub drops: Vec<(DropReason, u64)>,
+    /// Frames for another worker that found no free buffer.
+    pub hand_off_full: u64,
+    pub sessions: u64,
+    /// From worker 0 only.
+    pub uplinks: Vec<UplinkAddress>,
+}
+
+/// Sums over workers, by port and by name.
+#[derive(Debug, Default)]
+pub struct Sums {
+    pub ports: BTreeMap<PortId, PortCounters>,
+    pub drops: BTreeMap<&'static str, u64>,
+    pub sessions: u64,
+    pub uplinks: Vec<UplinkAddress>,
+}
+
+impl Sums {
+    pub fn add(&mut self, worker: WorkerStatus) {
+        for (port, counts) in &worker.ports {
+            let sum =
+                self.ports.entry(*port).or_insert_with(|| PortCounters { port: *port, ..Default::default() });
+            counts.add_to(sum);
+        }
+        let named = worker.drops.iter().map(|(reason, count)| (reason.name(), *count));
+        for (name, count) in named.chain([("hand_off_full", worker.hand_off_full)]) {
+            if count > 0 {
+                *self.drops.entry(name).or_default() += count;
+            }
+        }
+        self.sessions = self.sessions.saturating_add(worker.sessions);
+        self.uplinks.extend(worker.uplinks);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_add_up_by_port_and_reason() {
+        let mut sums = Sums::default();
+        for _ in 0..2 {
+            let counts = PortCounts { rx_packets: 3, ..Default::default() };
+            sums.add(WorkerStatus {
+                ports: vec![(7, counts)],
+                drops: vec![(DropReason::Runt, 2)],
+                sessions: 5,
+                ..Default::default()
+            });
+        }
+        assert_eq!(sums.ports[&7].rx_packets, 6);
+        assert_eq!(sums.drops.into_iter().collect::<Vec<_>>(), [("runt", 4)]);
+        assert_eq!(sums.sessions, 10);
+    }
+}

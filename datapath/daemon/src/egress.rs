@@ -1,0 +1,161 @@
+//! What the engine asks for, done by its worker: nothing here waits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+use pontoon_engine::egress::{Egress, Event, LeaseChange};
+use pontoon_engine::{FrameRef, Now, PortId, Time};
+
+use crate::handoff::Outbound;
+use crate::lease_log::{LeaseJob, lease_line};
+use crate::link::Report;
+use crate::mail::Waker;
+use crate::queues::Queues;
+use crate::resolver::Resolvers;
+
+/// Answers the engine gets once the call that asked has returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Later {
+    LeaseFailed { ticket: u32 },
+    DnsFailed { socket: u16 },
+    TcpFailed { ticket: u32 },
+}
+
+#[derive(Debug)]
+pub struct WorkerEgress {
+    pub queues: Queues,
+    pub resolvers: Resolvers,
+    pub now: Now,
+    pub hand_off_full: u64,
+    outbound: Vec<Option<Outbound>>,
+    wakers: Vec<Arc<Waker>>,
+    /// Workers that got frames since the last [`Self::wake_others`].
+    handed: Vec<bool>,
+    leases: Sender<LeaseJob>,
+    reports: Sender<Report>,
+    later: Vec<Later>,
+    logged: BTreeMap<&'static str, Time>,
+}
+
+/// The ways out of one worker.
+#[derive(Debug)]
+pub struct Ways {
+    pub outbound: Vec<Option<Outbound>>,
+    /// By worker.
+    pub wakers: Vec<Arc<Waker>>,
+    pub leases: Sender<LeaseJob>,
+    pub reports: Sender<Report>,
+}
+
+impl WorkerEgress {
+    #[must_use]
+    pub fn new(queues: Queues, ways: Ways) -> Self {
+        Self {
+            queues,
+            resolvers: Resolvers::default(),
+            now: Now::default(),
+            hand_off_full: 0,
+            handed: vec![false; ways.wakers.len()],
+            outbound: ways.outbound,
+            wakers: ways.wakers,
+            leases: ways.leases,
+            reports: ways.reports,
+            later: Vec::new(),
+            logged: BTreeMap::new(),
+        }
+    }
+
+    pub fn wake_others(&mut self) {
+        for (waker, handed) in self.wakers.iter().zip(&mut self.handed) {
+            if std::mem::take(handed) {
+                waker.wake();
+            }
+        }
+    }
+
+    pub fn take_later(&mut self) -> Vec<Later> {
+        std::mem::take(&mut self.later)
+    }
+
+    #[must_use]
+    pub fn has_later(&self) -> bool {
+        !self.later.is_empty()
+    }
+
+    /// Tells control of queues that failed.
+    pub fn report_failed(&mut self) {
+        for (port, error) in self.queues.take_failed() {
+            tracing::warn!(port, %error, "port failed");
+            // A full channel means control was told of hundreds of failures already.
+            let _ = self.reports.try_send(Report::PortFailed { port, reason: error.to_string() });
+        }
+    }
+
+    /// True at most once a minute for each kind.
+    fn may_log(&mut self, kind: &'static str) -> bool {
+        let due = self.logged.get(kind).is_none_or(|last| last.after_secs(60) <= self.now.mono);
+        if due {
+            self.logged.insert(kind, self.now.mono);
+        }
+        due
+    }
+}
+
+impl Egress for WorkerEgress {
+    fn transmit(&mut self, port: PortId, frame: FrameRef<'_>) {
+        self.queues.transmit(port, frame);
+    }
+
+    fn hand_off(&mut self, worker: u16, ingress: PortId, frame: FrameRef<'_>) {
+        let index = usize::from(worker);
+        let ring = self.outbound.get_mut(index).and_then(Option::as_mut);
+        if !ring.is_some_and(|ring| ring.send(ingress, frame)) {
+            self.hand_off_full = self.hand_off_full.wrapping_add(1);
+        }
+        // Also for a full ring: its owner has to be awake to empty it.
+        if let Some(handed) = self.handed.get_mut(index) {
+            *handed = true;
+        }
+    }
+
+    fn dns_query(&mut self, socket: u16, query: &[u8]) {
+        if self.resolvers.send(socket, query).is_err() {
+            self.later.push(Later::DnsFailed { socket });
+        }
+    }
+
+    fn dns_query_tcp(&mut self, resolver: u16, ticket: u32, query: &[u8]) {
+        let report = Report::NeedTcp { ticket, resolver, query: query.to_vec() };
+        if self.reports.try_send(report).is_err() {
+            self.later.push(Later::TcpFailed { ticket });
+        }
+    }
+
+    fn lease(&mut self, network: u16, ticket: u32, change: LeaseChange<'_>) {
+        let job = lease_line(change).ok().map(|line| LeaseJob::Append { network, ticket, line });
+        if !job.is_some_and(|job| self.leases.try_send(job).is_ok()) {
+            self.later.push(Later::LeaseFailed { ticket });
+        }
+    }
+
+    fn event(&mut self, event: Event<'_>) {
+        let kind = match event {
+            Event::PoolExhausted { .. } => "pool-exhausted",
+            Event::UplinkConfigured { .. } => "uplink-configured",
+            Event::UplinkLost { .. } => "uplink-lost",
+            Event::NatFull => "nat-full",
+        };
+        if !self.may_log(kind) {
+            return;
+        }
+        match event {
+            Event::PoolExhausted { network } => tracing::warn!(network, "no free address left in the pool"),
+            Event::UplinkConfigured { uplink, address, prefix } => {
+                tracing::info!(uplink, %address, prefix, "uplink configured");
+            }
+            Event::UplinkLost { uplink } => tracing::warn!(uplink, "uplink lost its address"),
+            Event::NatFull => tracing::warn!("no free NAT session"),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The way to whichever control is connected at present, for all threads.
+
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use pontoon_engine::PortId;
+use pontoon_proto::codec;
+use pontoon_proto::message::ToControl;
+
+use crate::mail::{Mail, Mailbox};
+
+/// Reports that may wait for control.
+pub const BACKLOG: usize = 1024;
+/// A control that takes nothing for this long is given up.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// DNS queries that wait for a TCP socket.
+const MAX_QUERIES: usize = 64;
+const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What workers have to say.
+#[derive(Debug)]
+pub enum Report {
+    PortFailed { port: PortId, reason: String },
+    NeedTcp { ticket: u32, resolver: u16, query: Vec<u8> },
+}
+
+#[derive(Debug, Default)]
+struct State {
+    control: Option<UnixStream>,
+    /// Failures of ports that are in the document; told again to a new control.
+    failed: BTreeMap<PortId, String>,
+    queries: BTreeMap<u32, (Instant, Vec<u8>)>,
+}
+
+#[derive(Debug, Default)]
+pub struct Link(Mutex<State>);
+
+impl Link {
+    /// Makes `control` the one that is spoken to.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn connect(&self, control: &UnixStream) -> std::io::Result<()> {
+        let control = control.try_clone()?;
+        control.set_write_timeout(Some(SEND_TIMEOUT))?;
+        self.lock().control = Some(control);
+        Ok(())
+    }
+
+    /// Returns the tickets of queries that will not be answered any more.
+    pub fn disconnect(&self) -> Vec<u32> {
+        let mut state = self.lock();
+        state.control = None;
+        std::mem::take(&mut state.queries).into_keys().collect()
+    }
+
+    /// Sends to control, if there is one; one that does not take it loses its connection.
+    pub fn send(&self, message: &ToControl) -> bool {
+        self.lock().send(message)
+    }
+
+    pub fn send_failures(&self) {
+        let mut state = self.lock();
+        for (port, reason) in state.failed.clone() {
+            state.send(&ToControl::PortFailed { port, reason });
+        }
+    }
+
+    /// Forgets failures of ports that `keep` says no to.
+    pub fn retain_failures(&self, keep: impl Fn(PortId) -> bool) {
+        self.lock().failed.retain(|port, _| keep(*port));
+    }
+
+    pub fn take_query(&self, ticket: u32) -> Option<Vec<u8>> {
+        self.lock().queries.remove(&ticket).map(|(_, query)| query)
+    }
+
+    /// Passes reports on until all workers have ended.
+    pub fn run(&self, reports: &Receiver<Report>, worker: &Mailbox) {
+        for report in reports {
+            match report {
+                Report::PortFailed { port, reason } => self.port_failed(port, reason),
+                Report::NeedTcp { ticket, resolver, query } => {
+                    for ticket in self.need_tcp(ticket, resolver, query) {
+                        worker.send(Mail::TcpAnswer { ticket, response: Vec::new() });
+                    }
+                }
+            }
+        }
+    }
+
+    fn port_failed(&self, port: PortId, reason: String) {
+        let mut state = self.lock();
+        if state.failed.insert(port, reason.clone()).is_none() {
+            state.send(&ToControl::PortFailed { port, reason });
+        }
+    }
+
+    /// Asks control for a socket; returns the tickets that failed.
+    fn need_tcp(&self, ticket: u32, resolver: u16, query: Vec<u8>) -> Vec<u32> {
+        let mut state = self.lock();
+        let old = |asked: &Instant| asked.elapsed() > QUERY_TIMEOUT;
+        let mut failed: Vec<u32> =
+            state.queries.extract_if(.., |_, (asked, _)| old(asked)).map(|(ticket, _)| ticket).collect();
+        if state.queries.len() < MAX_QUERIES && state.send(&ToControl::NeedTcp { ticket, resolver }) {
+            state.queries.insert(ticket, (Instant::now(), query));
+        } else {
+            failed.push(ticket);
+        }
+        failed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn send(&mut self, message: &ToControl) -> bool {
+        let Some(control) = &self.control else { return false };
+        match codec::send(control, message, &[]) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, "control does not listen");
+                let _ = control.shutdown(std::net::Shutdown::Both);
+                self.control = None;
+                false
+            }
+        }
+    }
+}

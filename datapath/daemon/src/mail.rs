@@ -1,0 +1,98 @@
+//! Mail for a worker: rare messages, never frames.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+use pontoon_engine::{PortId, Snapshot, dhcp};
+use rustix::event::EventfdFlags;
+
+use crate::counters::WorkerStatus;
+use crate::queues::Attached;
+
+/// Letters a mailbox holds before senders wait.
+const CAPACITY: usize = 1024;
+
+#[derive(Debug)]
+pub enum Mail {
+    Apply {
+        snapshot: Arc<Snapshot>,
+        attached: Vec<Attached>,
+        removed: Vec<PortId>,
+        /// Gets the generation once the worker runs it.
+        done: Sender<u64>,
+    },
+    Restore {
+        network: u16,
+        leases: Vec<dhcp::Lease>,
+    },
+    Resolvers {
+        sockets: Vec<OwnedFd>,
+    },
+    LeaseSynced {
+        ticket: u32,
+        ok: bool,
+    },
+    /// Empty when it failed.
+    TcpAnswer {
+        ticket: u32,
+        response: Vec<u8>,
+    },
+    Status {
+        reply: Sender<WorkerStatus>,
+    },
+    Quit,
+}
+
+/// Ends a worker's sleep.
+#[derive(Debug)]
+pub struct Waker(OwnedFd);
+
+impl Waker {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+    }
+
+    pub fn wake(&self) {
+        // Only a counter at its limit can refuse, and then the worker wakes anyway.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+
+    pub fn clear(&self) {
+        let _ = rustix::io::read(&self.0, &mut [0u8; 8]);
+    }
+}
+
+impl AsFd for Waker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Where to send mail for one worker. Only other threads may: a worker never waits.
+#[derive(Clone, Debug)]
+pub struct Mailbox {
+    sender: Sender<Mail>,
+    waker: Arc<Waker>,
+}
+
+impl Mailbox {
+    /// # Errors
+    /// When no eventfd can be made.
+    pub fn new() -> std::io::Result<(Self, Receiver<Mail>)> {
+        let (sender, receiver) = crossbeam_channel::bounded(CAPACITY);
+        Ok((Self { sender, waker: Arc::new(Waker::new()?) }, receiver))
+    }
+
+    /// False when the worker has ended.
+    pub fn send(&self, mail: Mail) -> bool {
+        let sent = self.sender.send(mail).is_ok();
+        self.waker.wake();
+        sent
+    }
+
+    #[must_use]
+    pub fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
+    }
+}

@@ -1,0 +1,245 @@
+//! A worker's queues, one a port, and the epoll set that watches them.
+//!
+//! Queues are watched edge-triggered: one that was not read until it would block is remembered as ready.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use pontoon_engine::{FrameRef, PortId};
+use pontoon_ports::{Queue, Received, Sent};
+use rustix::event::epoll;
+
+use crate::counters::PortCounts;
+
+/// Ids of ports are below this.
+pub const MAX_PORTS: usize = 4096;
+
+const KIND_SHIFT: u32 = 32;
+const WAKER: u64 = 0;
+const PORT: u64 = 1;
+const RESOLVER: u64 = 2;
+
+/// What an epoll event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Token {
+    Waker,
+    Port(PortId),
+    Resolver(u16),
+}
+
+impl Token {
+    #[must_use]
+    pub fn data(self) -> epoll::EventData {
+        let word = match self {
+            Self::Waker => WAKER << KIND_SHIFT,
+            Self::Port(port) => PORT << KIND_SHIFT | u64::from(port),
+            Self::Resolver(socket) => RESOLVER << KIND_SHIFT | u64::from(socket),
+        };
+        epoll::EventData::new_u64(word)
+    }
+
+    #[must_use]
+    pub fn of(data: epoll::EventData) -> Option<Self> {
+        let word = data.u64();
+        let index = u16::try_from(word & u64::from(u32::MAX)).ok()?;
+        match word >> KIND_SHIFT {
+            WAKER => Some(Self::Waker),
+            PORT => Some(Self::Port(index)),
+            RESOLVER => Some(Self::Resolver(index)),
+            _ => None,
+        }
+    }
+}
+
+/// A queue for one worker. `reads` is false where another worker reads the same descriptor.
+#[derive(Debug)]
+pub struct Attached {
+    pub port: PortId,
+    pub queue: Queue,
+    pub reads: bool,
+}
+
+#[derive(Debug)]
+struct Slot {
+    queue: Queue,
+    reads: bool,
+    ready: bool,
+}
+
+#[derive(Debug)]
+pub struct Queues {
+    epoll: OwnedFd,
+    slots: Vec<Option<Slot>>,
+    counts: Vec<PortCounts>,
+    ready: VecDeque<PortId>,
+    /// Ports that failed since the last [`Self::take_failed`].
+    failed: Vec<(PortId, io::Error)>,
+}
+
+impl Queues {
+    /// # Errors
+    /// When no epoll set can be made.
+    pub fn new() -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let (slots, counts) = (Vec::new(), Vec::new());
+        Ok(Self { epoll, slots, counts, ready: VecDeque::new(), failed: Vec::new() })
+    }
+
+    #[must_use]
+    pub fn epoll(&self) -> &OwnedFd {
+        &self.epoll
+    }
+
+    /// Puts a queue in place of any the port had.
+    pub fn attach(&mut self, attached: Attached) {
+        let Attached { port, queue, reads } = attached;
+        let index = usize::from(port);
+        if index >= MAX_PORTS {
+            return;
+        }
+        self.close(port);
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, || None);
+            self.counts.resize_with(index + 1, PortCounts::default);
+        }
+        if let Some(fd) = queue.fd().filter(|_| reads) {
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+            if let Err(error) = epoll::add(&self.epoll, fd, Token::Port(port).data(), flags) {
+                self.failed.push((port, error.into()));
+                return;
+            }
+        }
+        if let Some(slot) = self.slots.get_mut(index) {
+            *slot = Some(Slot { queue, reads, ready: false });
+        }
+        self.mark_ready(port);
+    }
+
+    /// Closes the queue and forgets its counters.
+    pub fn remove(&mut self, port: PortId) {
+        self.close(port);
+        if let Some(counts) = self.counts.get_mut(usize::from(port)) {
+            *counts = PortCounts::default();
+        }
+    }
+
+    fn close(&mut self, port: PortId) {
+        let Some(slot) = self.slots.get_mut(usize::from(port)).and_then(Option::take) else { return };
+        // Control holds the descriptor too, so closing ours would leave it watched.
+        if let Some(fd) = slot.queue.fd().filter(|_| slot.reads) {
+            let _ = epoll::delete(&self.epoll, fd);
+        }
+        self.ready.retain(|ready| *ready != port);
+    }
+
+    pub fn mark_ready(&mut self, port: PortId) {
+        if let Some(slot) = self.slot(port)
+            && slot.reads
+            && !slot.ready
+        {
+            slot.ready = true;
+            self.ready.push_back(port);
+        }
+    }
+
+    /// The next port to read; [`Self::mark_ready`] puts one back that has more.
+    pub fn next_ready(&mut self) -> Option<PortId> {
+        let port = self.ready.pop_front()?;
+        if let Some(slot) = self.slot(port) {
+            slot.ready = false;
+        }
+        Some(port)
+    }
+
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    pub fn receive(&mut self, port: PortId, buffer: &mut [u8]) -> Received {
+        let Some(slot) = self.slot(port) else { return Received::WouldBlock };
+        let received = slot.queue.receive(buffer);
+        let Some(counts) = self.counts.get_mut(usize::from(port)) else { return received };
+        match received {
+            Received::Frame { length, .. } => {
+                counts.rx_packets = counts.rx_packets.wrapping_add(1);
+                counts.rx_bytes = counts.rx_bytes.wrapping_add(length as u64);
+            }
+            Received::Dropped => counts.rx_drops = counts.rx_drops.wrapping_add(1),
+            Received::Dead(errno) => self.fail(port, errno),
+            Received::WouldBlock => {}
+        }
+        received
+    }
+
+    pub fn transmit(&mut self, port: PortId, frame: FrameRef<'_>) {
+        let sent = self.slot(port).map(|slot| slot.queue.send(frame.vnet, frame.bytes));
+        if let Some(counts) = self.counts.get_mut(usize::from(port)) {
+            if sent == Some(Sent::Done) {
+                counts.tx_packets = counts.tx_packets.wrapping_add(1);
+                counts.tx_bytes = counts.tx_bytes.wrapping_add(frame.bytes.len() as u64);
+            } else {
+                counts.tx_drops = counts.tx_drops.wrapping_add(1);
+            }
+        }
+        if let Some(Sent::Dead(errno)) = sent {
+            self.fail(port, errno);
+        }
+    }
+
+    fn fail(&mut self, port: PortId, errno: rustix::io::Errno) {
+        self.close(port);
+        self.failed.push((port, errno.into()));
+    }
+
+    pub fn take_failed(&mut self) -> Vec<(PortId, io::Error)> {
+        std::mem::take(&mut self.failed)
+    }
+
+    /// Counters of every port that is open or has counted something.
+    pub fn counts(&self) -> impl Iterator<Item = (PortId, PortCounts)> + '_ {
+        let open = |index: usize| self.slots.get(index).is_some_and(Option::is_some);
+        self.counts
+            .iter()
+            .enumerate()
+            .filter(move |(index, counts)| open(*index) || **counts != PortCounts::default())
+            .filter_map(|(index, counts)| Some((PortId::try_from(index).ok()?, *counts)))
+    }
+
+    fn slot(&mut self, port: PortId) -> Option<&mut Slot> {
+        self.slots.get_mut(usize::from(port))?.as_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pontoon_ports::{BUFFER, MemQueue};
+
+    #[test]
+    fn a_dead_queue_is_reported_once_and_closed() {
+        let mut queues = Queues::new().expect("epoll");
+        let (ours, theirs) = MemQueue::pair();
+        queues.attach(Attached { port: 5, queue: Queue::Mem(ours), reads: true });
+        assert_eq!(queues.next_ready(), Some(5));
+        let frame = FrameRef { vnet: Default::default(), bytes: b"frame" };
+        queues.transmit(5, frame);
+        drop(theirs);
+        assert!(matches!(queues.receive(5, &mut vec![0; BUFFER]), Received::Dead(_)));
+        assert_eq!(queues.take_failed().len(), 1);
+        queues.transmit(5, frame);
+        assert!(queues.take_failed().is_empty());
+        let (port, counts) = queues.counts().next().expect("counts");
+        assert_eq!((port, counts.tx_packets, counts.tx_drops), (5, 1, 1));
+        queues.remove(5);
+        assert!(queues.counts().next().is_none());
+    }
+
+    #[test]
+    fn tokens_survive_the_trip() {
+        for token in [Token::Waker, Token::Port(4095), Token::Resolver(3)] {
+            assert_eq!(Token::of(token.data()), Some(token));
+        }
+    }
+}

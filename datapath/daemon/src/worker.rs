@@ -1,0 +1,273 @@
+//! One worker: an engine, a queue of every port, and a loop that never waits but in one place.
+
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use pontoon_engine::{Engine, Now, PortId, Snapshot, Time};
+use pontoon_ports::{BUFFER, HEADROOM, Received};
+use rustix::event::{Timespec, epoll};
+
+use crate::counters::WorkerStatus;
+use crate::egress::{Later, Ways, WorkerEgress};
+use crate::handoff::{self, Inbound};
+use crate::mail::{Mail, Waker};
+use crate::queues::{Queues, Token};
+
+/// Frames read from one queue, or datagrams from one socket, before others get their turn.
+const BATCH: usize = 64;
+/// Letters read in one turn.
+const LETTERS: usize = 64;
+const EVENTS: usize = 64;
+
+/// Reads the clocks. The monotonic one is the system's, so that sessions in shared memory keep their age over a
+/// restart of the process.
+#[must_use]
+pub fn now() -> Now {
+    let mono = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let unix = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
+    let seconds = u64::try_from(mono.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(mono.tv_nsec).unwrap_or(0);
+    let mono = Time(Time::from_secs(seconds).0.saturating_add(nanos));
+    Now { mono, unix: u64::try_from(unix).unwrap_or(0) }
+}
+
+pub struct Worker {
+    engine: Engine,
+    egress: WorkerEgress,
+    snapshot: Arc<Snapshot>,
+    mail: Receiver<Mail>,
+    waker: Arc<Waker>,
+    inbound: Vec<Inbound>,
+    first: bool,
+    spin: Duration,
+    buffer: Vec<u8>,
+    /// Resolver sockets that have something.
+    answering: Vec<u16>,
+    running: bool,
+}
+
+/// What a worker is made of, besides its engine.
+pub struct Parts {
+    pub mail: Receiver<Mail>,
+    pub waker: Arc<Waker>,
+    pub inbound: Vec<Inbound>,
+    pub ways: Ways,
+    /// Worker 0, which speaks to resolvers.
+    pub first: bool,
+    pub spin: Duration,
+}
+
+impl Worker {
+    /// # Errors
+    /// When the epoll set cannot be made.
+    pub fn new(engine: Engine, parts: Parts) -> std::io::Result<Self> {
+        let queues = Queues::new()?;
+        epoll::add(queues.epoll(), &*parts.waker, Token::Waker.data(), epoll::EventFlags::IN)?;
+        Ok(Self {
+            engine,
+            egress: WorkerEgress::new(queues, parts.ways),
+            snapshot: Arc::default(),
+            mail: parts.mail,
+            waker: parts.waker,
+            inbound: parts.inbound,
+            first: parts.first,
+            spin: parts.spin,
+            buffer: vec![0; BUFFER],
+            answering: Vec::new(),
+            running: true,
+        })
+    }
+
+    /// Runs until told to quit.
+    pub fn run(mut self) {
+        while self.running {
+            let busy = self.turn();
+            self.wait(busy);
+        }
+    }
+
+    /// One round over everything that is due; true when there was traffic.
+    fn turn(&mut self) -> bool {
+        let now = now();
+        self.egress.now = now;
+        self.read_mail(now);
+        let mut busy = self.read_handed(now);
+        busy |= self.read_queues(now);
+        self.read_resolvers(now);
+        if self.engine.next_timeout().is_some_and(|due| due <= now.mono) {
+            self.engine.timeout(now, &mut self.egress);
+        }
+        self.answer_later(now);
+        self.egress.report_failed();
+        self.egress.wake_others();
+        busy
+    }
+
+    fn read_mail(&mut self, now: Now) {
+        for _ in 0..LETTERS {
+            match self.mail.try_recv() {
+                Ok(mail) => self.open(mail, now),
+                Err(crossbeam_channel::TryRecvError::Empty) => return,
+                Err(crossbeam_channel::TryRecvError::Disconnected) => {
+                    self.running = false;
+                    return;
+                }
+            }
+        }
+        // More may be there, and its wake may be spent.
+        self.waker.wake();
+    }
+
+    fn open(&mut self, mail: Mail, now: Now) {
+        match mail {
+            Mail::Apply { snapshot, attached, removed, done } => {
+                removed.into_iter().for_each(|port| self.egress.queues.remove(port));
+                attached.into_iter().for_each(|queue| self.egress.queues.attach(queue));
+                self.snapshot = Arc::clone(&snapshot);
+                let generation = snapshot.generation;
+                self.engine.apply(snapshot, now);
+                let _ = done.send(generation);
+            }
+            Mail::Restore { network, leases } => {
+                leases.into_iter().for_each(|lease| self.engine.restore_lease(network, lease));
+            }
+            Mail::Resolvers { sockets } => {
+                self.egress.resolvers.install(self.egress.queues.epoll(), sockets);
+            }
+            Mail::LeaseSynced { ticket, ok } => {
+                self.engine.lease_synced(now, ticket, ok, &mut self.egress);
+            }
+            Mail::TcpAnswer { ticket, response } => {
+                self.engine.dns_tcp_response(now, ticket, &response, &mut self.egress);
+            }
+            Mail::Status { reply } => drop(reply.send(self.status())),
+            Mail::Quit => self.running = false,
+        }
+    }
+
+    fn status(&self) -> WorkerStatus {
+        let mut status = WorkerStatus {
+            ports: self.egress.queues.counts().collect(),
+            drops: self.engine.drops().iter().collect(),
+            hand_off_full: self.egress.hand_off_full,
+            sessions: self.engine.sessions() as u64,
+            uplinks: Vec::new(),
+        };
+        if self.first {
+            let ids = (0u16..).zip(&self.snapshot.uplinks).filter(|(_, uplink)| uplink.is_some());
+            status.uplinks = ids.map(|(id, _)| (id, self.engine.uplink_address(id))).collect();
+        }
+        status
+    }
+
+    fn read_handed(&mut self, now: Now) -> bool {
+        let mut busy = false;
+        for ring in &mut self.inbound {
+            for _ in 0..handoff::BUFFERS {
+                let Some(mut frame) = ring.receive() else { break };
+                busy = true;
+                self.engine.handed(now, frame.ingress, frame.vnet, &mut frame.bytes, &mut self.egress);
+                ring.recycle(frame);
+            }
+        }
+        busy
+    }
+
+    fn read_queues(&mut self, now: Now) -> bool {
+        let mut busy = false;
+        for _ in 0..self.egress.queues.ready() {
+            let Some(port) = self.egress.queues.next_ready() else { break };
+            busy |= self.read_queue(port, now);
+        }
+        busy
+    }
+
+    /// Runs a batch of frames to completion, one at a time.
+    fn read_queue(&mut self, port: PortId, now: Now) -> bool {
+        for count in 0..BATCH {
+            match self.egress.queues.receive(port, &mut self.buffer) {
+                Received::Frame { vnet, length } => {
+                    if let Some(frame) = self.buffer.get_mut(HEADROOM..HEADROOM + length) {
+                        self.engine.receive(now, port, vnet, frame, &mut self.egress);
+                    }
+                }
+                Received::Dropped => {}
+                Received::WouldBlock | Received::Dead(_) => return count > 0,
+            }
+        }
+        self.egress.queues.mark_ready(port);
+        true
+    }
+
+    fn read_resolvers(&mut self, now: Now) {
+        for socket in std::mem::take(&mut self.answering) {
+            for _ in 0..BATCH {
+                match self.egress.resolvers.receive(socket, &mut self.buffer) {
+                    Ok(Some(length)) => {
+                        let datagram = self.buffer.get(..length).unwrap_or_default();
+                        self.engine.dns_response(now, socket, datagram, &mut self.egress);
+                    }
+                    Ok(None) => break,
+                    Err(_) => {
+                        self.engine.dns_failed(now, socket, &mut self.egress);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Answers may raise new questions that fail at once; those wait for the next turn.
+    fn answer_later(&mut self, now: Now) {
+        for later in self.egress.take_later() {
+            let out = &mut self.egress;
+            match later {
+                Later::LeaseFailed { ticket } => self.engine.lease_synced(now, ticket, false, out),
+                Later::DnsFailed { socket } => self.engine.dns_failed(now, socket, out),
+                Later::TcpFailed { ticket } => self.engine.dns_tcp_response(now, ticket, &[], out),
+            }
+        }
+    }
+
+    fn wait(&mut self, busy: bool) {
+        if busy && !self.spin.is_zero() {
+            let until = Instant::now() + self.spin;
+            while Instant::now() < until {
+                if self.poll(Duration::ZERO) {
+                    return;
+                }
+            }
+        }
+        let sleep = self.sleep();
+        self.poll(sleep);
+    }
+
+    /// How long nothing will be due, at most.
+    fn sleep(&self) -> Duration {
+        const LONGEST: Duration = Duration::from_secs(60);
+        if !self.running || self.egress.queues.ready() > 0 || self.egress.has_later() {
+            return Duration::ZERO;
+        }
+        let left = |due: Time| Duration::from_nanos(due.0.saturating_sub(now().mono.0));
+        self.engine.next_timeout().map_or(LONGEST, left).min(LONGEST)
+    }
+
+    /// True when something was reported.
+    fn poll(&mut self, timeout: Duration) -> bool {
+        let mut events = [MaybeUninit::<epoll::Event>::uninit(); EVENTS];
+        let timeout = Timespec::try_from(timeout).ok();
+        let epoll = self.egress.queues.epoll();
+        let Ok((events, _)) = epoll::wait(epoll, &mut events, timeout.as_ref()) else { return false };
+        for event in &*events {
+            match Token::of(event.data) {
+                Some(Token::Waker) => self.waker.clear(),
+                Some(Token::Port(port)) => self.egress.queues.mark_ready(port),
+                Some(Token::Resolver(socket)) => self.answering.push(socket),
+                None => {}
+            }
+        }
+        !events.is_empty()
+    }
+}

@@ -1,0 +1,167 @@
+//! An `AF_PACKET` socket of type `SOCK_RAW`: whole frames of an interface, with or without a vnet header.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use pontoon_wire::vnet;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use zerocopy::IntoBytes;
+
+use crate::{HEADROOM, Received, Sent, header_at_headroom, sys};
+
+/// What precedes a frame on the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderSize {
+    None,
+    /// `PACKET_VNET_HDR`: the header without its last field.
+    Ten,
+    /// `PACKET_VNET_HDR_SZ` set to 12 (Linux 6.4 and newer).
+    Twelve,
+}
+
+impl HeaderSize {
+    #[must_use]
+    pub fn octets(self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Ten => 10,
+            Self::Twelve => HEADROOM,
+        }
+    }
+
+    /// What the socket is configured for; `None` when it does not say (not a packet socket).
+    #[must_use]
+    pub fn of(socket: &OwnedFd) -> Option<Self> {
+        match sys::packet_option(socket, sys::PACKET_VNET_HDR_SZ) {
+            Some(12) => return Some(Self::Twelve),
+            Some(10) => return Some(Self::Ten),
+            _ => {}
+        }
+        match sys::packet_option(socket, libc::PACKET_VNET_HDR) {
+            Some(0) => Some(Self::None),
+            Some(_) => Some(Self::Ten),
+            None => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct PacketQueue {
+    fd: OwnedFd,
+    header: HeaderSize,
+}
+
+impl PacketQueue {
+    /// Takes a bound socket and makes it nonblocking.
+    ///
+    /// # Errors
+    /// The descriptor's.
+    pub fn new(fd: OwnedFd, header: HeaderSize) -> io::Result<Self> {
+        sys::set_nonblocking(&fd)?;
+        Ok(Self { fd, header })
+    }
+
+    pub fn receive(&mut self, buffer: &mut [u8]) -> Received {
+        let skip = HEADROOM - self.header.octets();
+        let Some((head, target)) = buffer.split_at_mut_checked(skip) else { return Received::Dropped };
+        let room = target.len();
+        // TRUNC: the length a frame had, also when it did not fit.
+        match rustix::net::recv(&self.fd, &mut *target, RecvFlags::TRUNC | RecvFlags::DONTWAIT) {
+            Ok((_, length)) if length > room => Received::Dropped,
+            Ok((_, length)) => {
+                head.fill(0);
+                self.frame(buffer, length)
+            }
+            Err(Errno::AGAIN) => Received::WouldBlock,
+            Err(error @ (Errno::BADF | Errno::BADFD | Errno::NOTSOCK | Errno::NXIO | Errno::NODEV)) => {
+                Received::Dead(error)
+            }
+            // ENETDOWN is reported once when the interface goes down; it may come up again.
+            Err(_) => Received::Dropped,
+        }
+    }
+
+    /// The buffer holds `length` octets behind what the socket's header leaves free of the headroom.
+    fn frame(&self, buffer: &mut [u8], length: usize) -> Received {
+        let Some(length) = length.checked_sub(self.header.octets()) else { return Received::Dropped };
+        match self.header {
+            HeaderSize::Twelve => {}
+            HeaderSize::None => buffer.iter_mut().take(HEADROOM).for_each(|octet| *octet = 0),
+            // Ten octets were read to 2..12; the header begins at 0 and its last field is absent.
+            HeaderSize::Ten => {
+                buffer.copy_within(2..HEADROOM, 0);
+                buffer.iter_mut().take(HEADROOM).skip(10).for_each(|octet| *octet = 0);
+            }
+        }
+        header_at_headroom(buffer).map_or(Received::Dropped, |vnet| Received::Frame { vnet, length })
+    }
+
+    pub fn send(&mut self, header: vnet::Header, frame: &[u8]) -> Sent {
+        if self.header == HeaderSize::None && (header.needs_checksum() || header.is_gso()) {
+            return Sent::Dropped;
+        }
+        let header = header.as_bytes().get(..self.header.octets()).unwrap_or(&[]);
+        let slices = [IoSlice::new(header), IoSlice::new(frame)];
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        match rustix::net::sendmsg(&self.fd, &slices, &mut SendAncillaryBuffer::default(), flags) {
+            Ok(_) => Sent::Done,
+            Err(Errno::AGAIN) => Sent::WouldBlock,
+            Err(error @ (Errno::BADF | Errno::BADFD | Errno::NOTSOCK | Errno::NXIO | Errno::NODEV)) => {
+                Sent::Dead(error)
+            }
+            Err(_) => Sent::Dropped,
+        }
+    }
+}
+
+impl AsFd for PacketQueue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BUFFER;
+    use std::os::unix::net::UnixDatagram;
+
+    fn pair(size: HeaderSize) -> (PacketQueue, PacketQueue) {
+        let (a, b) = UnixDatagram::pair().expect("pair");
+        (PacketQueue::new(a.into(), size).expect("a"), PacketQueue::new(b.into(), size).expect("b"))
+    }
+
+    #[test]
+    fn all_header_sizes_carry_a_frame() {
+        for size in [HeaderSize::None, HeaderSize::Ten, HeaderSize::Twelve] {
+            let (mut a, mut b) = pair(size);
+            let mut header = vnet::Header::default();
+            if size != HeaderSize::None {
+                header.flags = vnet::NEEDS_CSUM;
+                header.csum_start = 34.into();
+                header.csum_offset = 16.into();
+            }
+            assert_eq!(a.send(header, b"a frame"), Sent::Done);
+            let mut buffer = vec![0xff; BUFFER];
+            assert_eq!(b.receive(&mut buffer), Received::Frame { vnet: header, length: 7 }, "{size:?}");
+            assert_eq!(&buffer[HEADROOM..HEADROOM + 7], b"a frame");
+            assert_eq!(b.receive(&mut buffer), Received::WouldBlock);
+        }
+    }
+
+    #[test]
+    fn unfinished_checksums_do_not_leave_without_a_header() {
+        let (mut a, _b) = pair(HeaderSize::None);
+        let header = vnet::Header { flags: vnet::NEEDS_CSUM, ..Default::default() };
+        assert_eq!(a.send(header, b"a frame"), Sent::Dropped);
+    }
+
+    #[test]
+    fn a_socket_that_does_not_keep_up_blocks_nobody() {
+        let (mut a, _b) = pair(HeaderSize::Twelve);
+        let full =
+            (0..10_000).map(|_| a.send(vnet::Header::default(), b"x")).find(|sent| *sent != Sent::Done);
+        assert_eq!(full, Some(Sent::WouldBlock));
+    }
+}

@@ -1,0 +1,151 @@
+//! System calls no safe wrapper offers, each behind a safe function. The only place with `unsafe`.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::io::FdFlags;
+use rustix::mm::{MapFlags, ProtFlags};
+use zerocopy::{FromBytes, IntoBytes, KnownLayout};
+
+/// `<linux/if_packet.h>`; not in the libc crate.
+pub const PACKET_VNET_HDR_SZ: i32 = 24;
+
+/// # Errors
+/// The descriptor's.
+pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(&fd)?;
+    Ok(rustix::fs::fcntl_setfl(&fd, flags | rustix::fs::OFlags::NONBLOCK)?)
+}
+
+/// Takes ownership of a descriptor this process was started with.
+///
+/// Only a descriptor without close-on-exec is taken, and it gets that flag: everything opened by the standard
+/// library or rustix has the flag from its birth, so nothing in this process owns what passes, and nothing passes
+/// twice.
+///
+/// # Errors
+/// `InvalidInput` for standard streams, closed descriptors and descriptors that are owned already.
+pub fn take_inherited(fd: RawFd) -> io::Result<OwnedFd> {
+    static TAKING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _one_at_a_time = TAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let refused = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("descriptor {fd}: {why}"));
+    if fd <= 2 {
+        return Err(refused("standard stream or negative"));
+    }
+    // SAFETY: F_GETFD takes no pointer and is sound for any number. Safe code was not enough: wrappers take a
+    // `BorrowedFd`, which would claim the descriptor to be open before this shows it.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    if flags < 0 {
+        return Err(refused("not open"));
+    }
+    if flags & libc::FD_CLOEXEC != 0 {
+        return Err(refused("was not inherited"));
+    }
+    // SAFETY: open, and owned by nothing else in this process (above). Safe code was not enough: a number from the
+    // command line becomes an owner nowhere else.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    rustix::io::fcntl_setfd(&fd, FdFlags::CLOEXEC)?;
+    Ok(fd)
+}
+
+/// An integer option of a packet socket; `None` when the kernel or the socket does not know it.
+#[must_use]
+pub fn packet_option(socket: &OwnedFd, option: i32) -> Option<i32> {
+    let mut value: libc::c_int = 0;
+    let mut length = libc::socklen_t::try_from(size_of_val(&value)).ok()?;
+    // SAFETY: both pointers are to live locals and `length` is the size of `value`. Safe code was not enough:
+    // rustix has no packet options.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            option,
+            (&raw mut value).cast(),
+            &raw mut length,
+        )
+    };
+    (result == 0).then_some(value)
+}
+
+/// Maps all of a memory file, shared, for the rest of the process's life. Works once a process.
+///
+/// The file must not shrink while it is mapped (its owner seals it) and no other process may map it at the same
+/// time.
+///
+/// # Errors
+/// The system's; `AlreadyExists` for a second call; `InvalidData` for a file of less than one `T`.
+pub fn map_shared<T: FromBytes + IntoBytes + KnownLayout>(fd: OwnedFd) -> io::Result<&'static mut [T]> {
+    static MAPPED: AtomicBool = AtomicBool::new(false);
+    let length = usize::try_from(rustix::fs::fstat(&fd)?.st_size).map_err(io::Error::other)?;
+    let Some(count) = length.checked_div(size_of::<T>()).filter(|count| *count > 0) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "memory file holds no entry"));
+    };
+    if MAPPED.swap(true, Ordering::SeqCst) {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    // SAFETY: a new mapping at a place the kernel chooses touches no memory that exists. Safe code was not enough:
+    // shared memory needs mmap.
+    let start = unsafe {
+        rustix::mm::mmap(
+            std::ptr::null_mut(),
+            length,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::SHARED,
+            &fd,
+            0,
+        )?
+    };
+    // SAFETY: the mapping is page-aligned, at least `count * size_of::<T>()` long, never unmapped and only made
+    // once, so this is its only reference; any bytes are a valid `T` (`FromBytes`). Safe code was not enough: a
+    // slice over a mapping begins as a pointer.
+    Ok(unsafe { std::slice::from_raw_parts_mut(start.cast::<T>(), count) })
+}
+
+/// Moves the calling thread to a network namespace of its own, with no interface but a loopback that is down.
+///
+/// # Errors
+/// The system's; `PermissionDenied` without `CAP_SYS_ADMIN`.
+pub fn unshare_network() -> io::Result<()> {
+    // SAFETY: CLONE_NEWNET leaves memory and the descriptor table shared as they are; the wrapper is unsafe for
+    // CLONE_FILES. Safe code was not enough: the safe wrapper is deprecated for that reason.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }?;
+    Ok(())
+}
+
+/// Ignores what a terminal or a closed peer would send, so that only `SIGTERM` and `SIGKILL` end the process.
+pub fn settle_signals() {
+    for signal in [libc::SIGPIPE, libc::SIGHUP, libc::SIGINT] {
+        // SAFETY: SIG_IGN runs no code of ours. Safe code was not enough: no dependency sets dispositions.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+    // SAFETY: as above, with the default action.
+    unsafe { libc::signal(libc::SIGTERM, libc::SIG_DFL) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_inherited_descriptors_are_taken() {
+        assert!(take_inherited(-1).is_err());
+        assert!(take_inherited(1).is_err());
+        let file = std::fs::File::open("/dev/null").expect("null");
+        assert!(take_inherited(file.as_raw_fd()).is_err());
+    }
+
+    #[test]
+    fn a_memory_file_is_mapped_once() {
+        let memory = rustix::fs::memfd_create("sessions", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd");
+        assert!(map_shared::<u64>(memory.try_clone().expect("clone")).is_err(), "empty");
+        rustix::fs::ftruncate(&memory, 4096).expect("grow");
+        let words = map_shared::<u64>(memory.try_clone().expect("clone")).expect("map");
+        assert_eq!(words.len(), 512);
+        words[3] = 7;
+        let mut octets = [0; 32];
+        rustix::io::pread(&memory, &mut octets, 0).expect("read");
+        assert_eq!(octets[24], 7);
+        assert!(map_shared::<u64>(memory).is_err(), "second mapping");
+    }
+}
