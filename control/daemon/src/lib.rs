@@ -1,1 +1,25 @@
+//! The control process: definitions, devices, leases on disk, supervision of the datapath, and the API.
 
+mod active;
+mod api;
+mod args;
+mod defaults;
+mod document;
+mod failure;
+mod leases;
+mod link;
+mod live;
+mod netlink;
+mod ports;
+mod resolvers;
+mod run;
+mod state;
+mod store;
+mod supervisor;
+mod sys;
+mod verbs;
+#[cfg(test)]
+mod verbs_tests;
+
+pub use args::{DEFAULT_SESSION_BYTES, DaemonArgs};
+pub use run::main;

@@ -14,15 +14,15 @@ use pontoon_proto::{codec, message};
 use crate::queues::MAX_PORTS;
 
 /// Ids of networks and uplinks are below this.
-const MAX_IDS: usize = 4096;
+pub(crate) const MAX_IDS: usize = 4096;
 /// The smallest MTU IPv4 allows.
 const MIN_MTU: u16 = 68;
 
 /// What runs now.
 #[derive(Clone, Debug, Default)]
-pub struct Running {
-    pub document: Document,
-    pub snapshot: Arc<Snapshot>,
+pub(crate) struct Running {
+    pub(crate) document: Document,
+    pub(crate) snapshot: Arc<Snapshot>,
 }
 
 impl Running {
@@ -30,9 +30,9 @@ impl Running {
     ///
     /// # Errors
     /// The field that is wrong, and why.
-    pub fn next(&self, document: Document, seed: u64) -> Result<Self, String> {
+    pub(crate) fn next(&self, document: Document, seed: u64) -> Result<Self, String> {
         let networks = self.networks(&document, seed)?;
-        let uplinks = uplinks(&document)?;
+        let uplinks = self.uplinks(&document)?;
         let sockets = usize::from(document.resolvers) * usize::from(document.sockets_per_resolver);
         if sockets > codec::MAX_FDS {
             return refuse("sockets_per_resolver", "more sockets than one message carries");
@@ -64,9 +64,37 @@ impl Running {
         Ok(networks)
     }
 
+    fn uplinks(&self, document: &Document) -> Result<Vec<Option<Uplink>>, String> {
+        let mut uplinks = Vec::new();
+        for (index, described) in document.uplinks.iter().enumerate() {
+            let field = format!("uplinks[{index}]");
+            if described.mac[0] & 1 == 1 {
+                return refuse(format_args!("{field}.mac"), "is a group address");
+            }
+            if described.mtu < MIN_MTU {
+                return refuse(
+                    format_args!("{field}.mtu"),
+                    format_args!("{} is below {MIN_MTU}", described.mtu),
+                );
+            }
+            let kept = self.snapshot.uplink(described.id).filter(|old| old.name == described.name);
+            let uplink = Uplink {
+                name: described.name.clone(),
+                port: None,
+                mac: described.mac,
+                subnet: described.address.map(|net| Subnet { address: net.addr(), prefix: net.prefix_len() }),
+                gateway: described.gateway,
+                mtu: described.mtu,
+                leased: kept.map_or_else(Arc::default, |old| Arc::clone(&old.leased)),
+            };
+            place(&mut uplinks, described.id, uplink, &field)?;
+        }
+        Ok(uplinks)
+    }
+
     /// Ports of `self` that are not, or not the same, in `next`.
     #[must_use]
-    pub fn gone(&self, next: &Self) -> Vec<PortId> {
+    pub(crate) fn gone(&self, next: &Self) -> Vec<PortId> {
         let stays: BTreeMap<_, _> =
             next.document.ports.iter().map(|port| (port.id, (&port.name, port.role))).collect();
         let ports = self.document.ports.iter();
@@ -78,7 +106,7 @@ impl Running {
 
     /// Networks of `self` that are not in `next`.
     #[must_use]
-    pub fn closed_networks(&self, next: &Self) -> Vec<u16> {
+    pub(crate) fn closed_networks(&self, next: &Self) -> Vec<u16> {
         let ids = self.document.networks.iter().map(|network| network.id);
         ids.filter(|id| next.snapshot.network(*id).is_none()).collect()
     }
@@ -197,29 +225,6 @@ fn dns_config(network: &document::Network, subnet: Option<Subnet>) -> dns::Confi
     }
 }
 
-fn uplinks(document: &Document) -> Result<Vec<Option<Uplink>>, String> {
-    let mut uplinks = Vec::new();
-    for (index, described) in document.uplinks.iter().enumerate() {
-        let field = format!("uplinks[{index}]");
-        if described.mac[0] & 1 == 1 {
-            return refuse(format_args!("{field}.mac"), "is a group address");
-        }
-        if described.mtu < MIN_MTU {
-            return refuse(format_args!("{field}.mtu"), format_args!("{} is below {MIN_MTU}", described.mtu));
-        }
-        let uplink = Uplink {
-            name: described.name.clone(),
-            port: None,
-            mac: described.mac,
-            subnet: described.address.map(|net| Subnet { address: net.addr(), prefix: net.prefix_len() }),
-            gateway: described.gateway,
-            mtu: described.mtu,
-        };
-        place(&mut uplinks, described.id, uplink, &field)?;
-    }
-    Ok(uplinks)
-}
-
 fn check_uplinks(document: &Document, snapshot: &Snapshot) -> Result<(), String> {
     for (index, network) in document.networks.iter().enumerate() {
         if let Some(uplink) = network.uplink.filter(|uplink| snapshot.uplink(*uplink).is_none()) {
@@ -272,7 +277,7 @@ fn join(snapshot: &mut Snapshot, id: PortId, role: Role) -> Result<(), String> {
 
 /// A lease as the engine knows it.
 #[must_use]
-pub fn lease(lease: message::Lease) -> dhcp::Lease {
+pub(crate) fn lease(lease: message::Lease) -> dhcp::Lease {
     let message::Lease { ip, mac, client_id, hostname, expiry } = lease;
     dhcp::Lease { ip, mac, client_id, hostname, expiry }
 }

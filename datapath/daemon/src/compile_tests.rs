@@ -1,5 +1,7 @@
 use super::*;
 
+type Damage = fn(&mut Document);
+
 fn document() -> Document {
     serde_json::from_value(serde_json::json!({
         "generation": 1, "resolvers": 1, "sockets_per_resolver": 4,
@@ -41,14 +43,13 @@ fn a_network_that_stays_keeps_its_addresses_and_gone_ports_are_named() {
     changed.networks[0].name = "other".to_owned();
     let third = second.next(changed, 7).expect("compiles");
     assert_ne!(macs(&second), macs(&third));
-    let mut empty = Document::default();
-    empty.generation = 4;
+    let empty = Document { generation: 4, ..Document::default() };
     assert_eq!(third.closed_networks(&third.next(empty, 7).expect("compiles")), [1]);
 }
 
 #[test]
 fn what_is_wrong_is_named_by_its_field() {
-    let cases: [(&str, fn(&mut Document)); 12] = [
+    let cases: [(&str, Damage); 12] = [
         ("networks[0].id: 4096", |document| document.networks[0].id = 4096),
         ("networks[1].id: 1 is used twice", |document| document.networks.push(document.networks[0].clone())),
         ("networks[0].uplink: there is no uplink 5", |document| document.networks[0].uplink = Some(5)),

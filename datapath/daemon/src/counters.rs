@@ -7,17 +7,17 @@ use pontoon_engine::{DropReason, PortId};
 use pontoon_proto::message::PortCounters;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PortCounts {
-    pub rx_packets: u64,
-    pub rx_bytes: u64,
-    pub rx_drops: u64,
-    pub tx_packets: u64,
-    pub tx_bytes: u64,
-    pub tx_drops: u64,
+pub(crate) struct PortCounts {
+    pub(crate) rx_packets: u64,
+    pub(crate) rx_bytes: u64,
+    pub(crate) rx_drops: u64,
+    pub(crate) tx_packets: u64,
+    pub(crate) tx_bytes: u64,
+    pub(crate) tx_drops: u64,
 }
 
 impl PortCounts {
-    pub fn add_to(&self, sum: &mut PortCounters) {
+    pub(crate) fn add_to(&self, sum: &mut PortCounters) {
         sum.rx_packets = sum.rx_packets.wrapping_add(self.rx_packets);
         sum.rx_bytes = sum.rx_bytes.wrapping_add(self.rx_bytes);
         sum.rx_drops = sum.rx_drops.wrapping_add(self.rx_drops);
@@ -28,31 +28,31 @@ impl PortCounts {
 }
 
 /// One uplink's present address and gateway.
-pub type UplinkAddress = (u16, Option<(Subnet, Option<std::net::Ipv4Addr>)>);
+pub(crate) type UplinkAddress = (u16, Option<(Subnet, Option<std::net::Ipv4Addr>)>);
 
 /// One worker's answer.
 #[derive(Clone, Debug, Default)]
-pub struct WorkerStatus {
-    pub ports: Vec<(PortId, PortCounts)>,
-    pub drops: Vec<(DropReason, u64)>,
+pub(crate) struct WorkerStatus {
+    pub(crate) ports: Vec<(PortId, PortCounts)>,
+    pub(crate) drops: Vec<(DropReason, u64)>,
     /// Frames for another worker that found no free buffer.
-    pub hand_off_full: u64,
-    pub sessions: u64,
+    pub(crate) hand_off_full: u64,
+    pub(crate) sessions: u64,
     /// From worker 0 only.
-    pub uplinks: Vec<UplinkAddress>,
+    pub(crate) uplinks: Vec<UplinkAddress>,
 }
 
 /// Sums over workers, by port and by name.
 #[derive(Debug, Default)]
-pub struct Sums {
-    pub ports: BTreeMap<PortId, PortCounters>,
-    pub drops: BTreeMap<&'static str, u64>,
-    pub sessions: u64,
-    pub uplinks: Vec<UplinkAddress>,
+pub(crate) struct Sums {
+    pub(crate) ports: BTreeMap<PortId, PortCounters>,
+    pub(crate) drops: BTreeMap<&'static str, u64>,
+    pub(crate) sessions: u64,
+    pub(crate) uplinks: Vec<UplinkAddress>,
 }
 
 impl Sums {
-    pub fn add(&mut self, worker: WorkerStatus) {
+    pub(crate) fn add(&mut self, worker: WorkerStatus) {
         for (port, counts) in &worker.ports {
             let sum =
                 self.ports.entry(*port).or_insert_with(|| PortCounters { port: *port, ..Default::default() });

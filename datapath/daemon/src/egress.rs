@@ -14,43 +14,43 @@ use crate::mail::Waker;
 use crate::queues::Queues;
 use crate::resolver::Resolvers;
 
-/// Answers the engine gets once the call that asked has returned.
+/// What could not be done; the engine hears of it once the call that asked has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Later {
-    LeaseFailed { ticket: u32 },
-    DnsFailed { socket: u16 },
-    TcpFailed { ticket: u32 },
+pub(crate) enum Failed {
+    Lease { ticket: u32 },
+    Dns { socket: u16 },
+    Tcp { ticket: u32 },
 }
 
 #[derive(Debug)]
-pub struct WorkerEgress {
-    pub queues: Queues,
-    pub resolvers: Resolvers,
-    pub now: Now,
-    pub hand_off_full: u64,
+pub(crate) struct WorkerEgress {
+    pub(crate) queues: Queues,
+    pub(crate) resolvers: Resolvers,
+    pub(crate) now: Now,
+    pub(crate) hand_off_full: u64,
     outbound: Vec<Option<Outbound>>,
     wakers: Vec<Arc<Waker>>,
     /// Workers that got frames since the last [`Self::wake_others`].
     handed: Vec<bool>,
     leases: Sender<LeaseJob>,
     reports: Sender<Report>,
-    later: Vec<Later>,
+    later: Vec<Failed>,
     logged: BTreeMap<&'static str, Time>,
 }
 
 /// The ways out of one worker.
 #[derive(Debug)]
-pub struct Ways {
-    pub outbound: Vec<Option<Outbound>>,
+pub(crate) struct Ways {
+    pub(crate) outbound: Vec<Option<Outbound>>,
     /// By worker.
-    pub wakers: Vec<Arc<Waker>>,
-    pub leases: Sender<LeaseJob>,
-    pub reports: Sender<Report>,
+    pub(crate) wakers: Vec<Arc<Waker>>,
+    pub(crate) leases: Sender<LeaseJob>,
+    pub(crate) reports: Sender<Report>,
 }
 
 impl WorkerEgress {
     #[must_use]
-    pub fn new(queues: Queues, ways: Ways) -> Self {
+    pub(crate) fn new(queues: Queues, ways: Ways) -> Self {
         Self {
             queues,
             resolvers: Resolvers::default(),
@@ -66,7 +66,7 @@ impl WorkerEgress {
         }
     }
 
-    pub fn wake_others(&mut self) {
+    pub(crate) fn wake_others(&mut self) {
         for (waker, handed) in self.wakers.iter().zip(&mut self.handed) {
             if std::mem::take(handed) {
                 waker.wake();
@@ -74,17 +74,17 @@ impl WorkerEgress {
         }
     }
 
-    pub fn take_later(&mut self) -> Vec<Later> {
+    pub(crate) fn take_later(&mut self) -> Vec<Failed> {
         std::mem::take(&mut self.later)
     }
 
     #[must_use]
-    pub fn has_later(&self) -> bool {
+    pub(crate) fn has_later(&self) -> bool {
         !self.later.is_empty()
     }
 
     /// Tells control of queues that failed.
-    pub fn report_failed(&mut self) {
+    pub(crate) fn report_failed(&mut self) {
         for (port, error) in self.queues.take_failed() {
             tracing::warn!(port, %error, "port failed");
             // A full channel means control was told of hundreds of failures already.
@@ -121,21 +121,21 @@ impl Egress for WorkerEgress {
 
     fn dns_query(&mut self, socket: u16, query: &[u8]) {
         if self.resolvers.send(socket, query).is_err() {
-            self.later.push(Later::DnsFailed { socket });
+            self.later.push(Failed::Dns { socket });
         }
     }
 
     fn dns_query_tcp(&mut self, resolver: u16, ticket: u32, query: &[u8]) {
         let report = Report::NeedTcp { ticket, resolver, query: query.to_vec() };
         if self.reports.try_send(report).is_err() {
-            self.later.push(Later::TcpFailed { ticket });
+            self.later.push(Failed::Tcp { ticket });
         }
     }
 
     fn lease(&mut self, network: u16, ticket: u32, change: LeaseChange<'_>) {
         let job = lease_line(change).ok().map(|line| LeaseJob::Append { network, ticket, line });
-        if !job.is_some_and(|job| self.leases.try_send(job).is_ok()) {
-            self.later.push(Later::LeaseFailed { ticket });
+        if job.is_none_or(|job| self.leases.try_send(job).is_err()) {
+            self.later.push(Failed::Lease { ticket });
         }
     }
 

@@ -9,17 +9,17 @@ use pontoon_wire::vnet;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 /// Buffers of one ring.
-pub const BUFFERS: usize = 128;
+pub(crate) const BUFFERS: usize = 128;
 
 #[derive(Debug, Default)]
-pub struct Handed {
-    pub ingress: PortId,
-    pub vnet: vnet::Header,
-    pub bytes: Vec<u8>,
+pub(crate) struct Handed {
+    pub(crate) ingress: PortId,
+    pub(crate) vnet: vnet::Header,
+    pub(crate) bytes: Vec<u8>,
 }
 
 #[derive(Debug)]
-pub struct Outbound {
+pub(crate) struct Outbound {
     free: Vec<Handed>,
     returned: Consumer<Handed>,
     ring: Producer<Handed>,
@@ -27,7 +27,7 @@ pub struct Outbound {
 
 impl Outbound {
     /// False when there is no free buffer.
-    pub fn send(&mut self, ingress: PortId, frame: FrameRef<'_>) -> bool {
+    pub(crate) fn send(&mut self, ingress: PortId, frame: FrameRef<'_>) -> bool {
         let Some(mut handed) = self.free.pop().or_else(|| self.returned.pop().ok()) else { return false };
         handed.ingress = ingress;
         handed.vnet = frame.vnet;
@@ -44,18 +44,18 @@ impl Outbound {
 }
 
 #[derive(Debug)]
-pub struct Inbound {
+pub(crate) struct Inbound {
     ring: Consumer<Handed>,
     back: Producer<Handed>,
 }
 
 impl Inbound {
-    pub fn receive(&mut self) -> Option<Handed> {
+    pub(crate) fn receive(&mut self) -> Option<Handed> {
         self.ring.pop().ok()
     }
 
     /// Gives the buffer back to its ring.
-    pub fn recycle(&mut self, handed: Handed) {
+    pub(crate) fn recycle(&mut self, handed: Handed) {
         // As many places as buffers: it always fits.
         let _ = self.back.push(handed);
     }
@@ -63,13 +63,13 @@ impl Inbound {
 
 /// One worker's ends: outbound by target worker (`None` for itself), inbound from all others.
 #[derive(Debug, Default)]
-pub struct Ends {
-    pub outbound: Vec<Option<Outbound>>,
-    pub inbound: Vec<Inbound>,
+pub(crate) struct Ends {
+    pub(crate) outbound: Vec<Option<Outbound>>,
+    pub(crate) inbound: Vec<Inbound>,
 }
 
 #[must_use]
-pub fn mesh(workers: u16) -> Vec<Ends> {
+pub(crate) fn mesh(workers: u16) -> Vec<Ends> {
     let count = usize::from(workers);
     let mut all: Vec<Ends> = (0..count).map(|_| Ends::default()).collect();
     for from in 0..count {

@@ -14,10 +14,10 @@ use pontoon_proto::message::Lease;
 use crate::mail::{Mail, Mailbox};
 
 /// Changes that may wait for the disk.
-pub const BACKLOG: usize = 256;
+pub(crate) const BACKLOG: usize = 256;
 
 #[derive(Debug)]
-pub enum LeaseJob {
+pub(crate) enum LeaseJob {
     /// From now on changes of `network` go to `log`.
     Open {
         network: u16,
@@ -62,7 +62,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 ///
 /// # Errors
 /// When the change cannot be JSON.
-pub fn lease_line(change: LeaseChange<'_>) -> serde_json::Result<String> {
+pub(crate) fn lease_line(change: LeaseChange<'_>) -> serde_json::Result<String> {
     let json = match change {
         LeaseChange::Set { ip, mac, client_id, hostname, expiry } => serde_json::to_string(&Lease {
             ip,
@@ -96,7 +96,7 @@ impl Log {
 }
 
 /// Runs the writer until its channel closes.
-pub fn run(jobs: &Receiver<LeaseJob>, worker: &Mailbox) {
+pub(crate) fn run(jobs: &Receiver<LeaseJob>, worker: &Mailbox) {
     let mut logs = BTreeMap::new();
     for job in jobs {
         match job {
@@ -163,5 +163,38 @@ mod tests {
         assert_eq!(parse(&line.replace("17", "18")), None);
         let removal = lease_line(LeaseChange::Remove { ip, mac }).expect("line");
         assert_eq!(parse(&removal), Some(r#"{"remove":"192.168.122.5"}"#));
+    }
+
+    #[test]
+    fn a_change_is_on_disk_before_the_worker_hears_of_it() {
+        let (mailbox, mail) = Mailbox::new().expect("mailbox");
+        let memory = rustix::fs::memfd_create("log", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd");
+        let (jobs, inbox) = crossbeam_channel::bounded(BACKLOG);
+        let log = File::from(memory.try_clone().expect("clone"));
+        jobs.send(LeaseJob::Open { network: 3, log }).expect("open");
+        for (network, ticket) in [(3, 1), (4, 2)] {
+            jobs.send(LeaseJob::Append { network, ticket, line: "line\n".to_owned() }).expect("append");
+        }
+        drop(jobs);
+        run(&inbox, &mailbox);
+        let answers = mail.try_iter().map(|mail| match mail {
+            Mail::LeaseSynced { ticket, ok } => (ticket, ok),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(answers.collect::<Vec<_>>(), [(1, true), (2, false)]);
+        let mut written = [0; 16];
+        let length = rustix::io::pread(&memory, &mut written, 0).expect("read");
+        assert_eq!(&written[..length], b"line\n");
+    }
+
+    #[test]
+    fn a_line_behind_a_torn_one_begins_anew() {
+        let memory = rustix::fs::memfd_create("log", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd");
+        let mut log = Log { file: File::from(memory.try_clone().expect("clone")), torn: true };
+        log.append("a\n").expect("append");
+        log.append("b\n").expect("append");
+        let mut written = [0; 16];
+        let length = rustix::io::pread(&memory, &mut written, 0).expect("read");
+        assert_eq!(&written[..length], b"\na\nb\n");
     }
 }

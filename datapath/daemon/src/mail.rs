@@ -14,7 +14,7 @@ use crate::queues::Attached;
 const CAPACITY: usize = 1024;
 
 #[derive(Debug)]
-pub enum Mail {
+pub(crate) enum Mail {
     Apply {
         snapshot: Arc<Snapshot>,
         attached: Vec<Attached>,
@@ -46,19 +46,19 @@ pub enum Mail {
 
 /// Ends a worker's sleep.
 #[derive(Debug)]
-pub struct Waker(OwnedFd);
+pub(crate) struct Waker(OwnedFd);
 
 impl Waker {
     fn new() -> std::io::Result<Self> {
         Ok(Self(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 
-    pub fn wake(&self) {
+    pub(crate) fn wake(&self) {
         // Only a counter at its limit can refuse, and then the worker wakes anyway.
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         let _ = rustix::io::read(&self.0, &mut [0u8; 8]);
     }
 }
@@ -71,7 +71,7 @@ impl AsFd for Waker {
 
 /// Where to send mail for one worker. Only other threads may: a worker never waits.
 #[derive(Clone, Debug)]
-pub struct Mailbox {
+pub(crate) struct Mailbox {
     sender: Sender<Mail>,
     waker: Arc<Waker>,
 }
@@ -79,20 +79,20 @@ pub struct Mailbox {
 impl Mailbox {
     /// # Errors
     /// When no eventfd can be made.
-    pub fn new() -> std::io::Result<(Self, Receiver<Mail>)> {
+    pub(crate) fn new() -> std::io::Result<(Self, Receiver<Mail>)> {
         let (sender, receiver) = crossbeam_channel::bounded(CAPACITY);
         Ok((Self { sender, waker: Arc::new(Waker::new()?) }, receiver))
     }
 
     /// False when the worker has ended.
-    pub fn send(&self, mail: Mail) -> bool {
+    pub(crate) fn send(&self, mail: Mail) -> bool {
         let sent = self.sender.send(mail).is_ok();
         self.waker.wake();
         sent
     }
 
     #[must_use]
-    pub fn waker(&self) -> Arc<Waker> {
+    pub(crate) fn waker(&self) -> Arc<Waker> {
         Arc::clone(&self.waker)
     }
 }

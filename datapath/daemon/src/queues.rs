@@ -13,7 +13,7 @@ use rustix::event::epoll;
 use crate::counters::PortCounts;
 
 /// Ids of ports are below this.
-pub const MAX_PORTS: usize = 4096;
+pub(crate) const MAX_PORTS: usize = 4096;
 
 const KIND_SHIFT: u32 = 32;
 const WAKER: u64 = 0;
@@ -22,7 +22,7 @@ const RESOLVER: u64 = 2;
 
 /// What an epoll event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Token {
+pub(crate) enum Token {
     Waker,
     Port(PortId),
     Resolver(u16),
@@ -30,7 +30,7 @@ pub enum Token {
 
 impl Token {
     #[must_use]
-    pub fn data(self) -> epoll::EventData {
+    pub(crate) fn data(self) -> epoll::EventData {
         let word = match self {
             Self::Waker => WAKER << KIND_SHIFT,
             Self::Port(port) => PORT << KIND_SHIFT | u64::from(port),
@@ -40,7 +40,7 @@ impl Token {
     }
 
     #[must_use]
-    pub fn of(data: epoll::EventData) -> Option<Self> {
+    pub(crate) fn of(data: epoll::EventData) -> Option<Self> {
         let word = data.u64();
         let index = u16::try_from(word & u64::from(u32::MAX)).ok()?;
         match word >> KIND_SHIFT {
@@ -54,10 +54,10 @@ impl Token {
 
 /// A queue for one worker. `reads` is false where another worker reads the same descriptor.
 #[derive(Debug)]
-pub struct Attached {
-    pub port: PortId,
-    pub queue: Queue,
-    pub reads: bool,
+pub(crate) struct Attached {
+    pub(crate) port: PortId,
+    pub(crate) queue: Queue,
+    pub(crate) reads: bool,
 }
 
 #[derive(Debug)]
@@ -68,7 +68,7 @@ struct Slot {
 }
 
 #[derive(Debug)]
-pub struct Queues {
+pub(crate) struct Queues {
     epoll: OwnedFd,
     slots: Vec<Option<Slot>>,
     counts: Vec<PortCounts>,
@@ -80,19 +80,19 @@ pub struct Queues {
 impl Queues {
     /// # Errors
     /// When no epoll set can be made.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let (slots, counts) = (Vec::new(), Vec::new());
         Ok(Self { epoll, slots, counts, ready: VecDeque::new(), failed: Vec::new() })
     }
 
     #[must_use]
-    pub fn epoll(&self) -> &OwnedFd {
+    pub(crate) fn epoll(&self) -> &OwnedFd {
         &self.epoll
     }
 
     /// Puts a queue in place of any the port had.
-    pub fn attach(&mut self, attached: Attached) {
+    pub(crate) fn attach(&mut self, attached: Attached) {
         let Attached { port, queue, reads } = attached;
         let index = usize::from(port);
         if index >= MAX_PORTS {
@@ -117,7 +117,7 @@ impl Queues {
     }
 
     /// Closes the queue and forgets its counters.
-    pub fn remove(&mut self, port: PortId) {
+    pub(crate) fn remove(&mut self, port: PortId) {
         self.close(port);
         if let Some(counts) = self.counts.get_mut(usize::from(port)) {
             *counts = PortCounts::default();
@@ -133,7 +133,7 @@ impl Queues {
         self.ready.retain(|ready| *ready != port);
     }
 
-    pub fn mark_ready(&mut self, port: PortId) {
+    pub(crate) fn mark_ready(&mut self, port: PortId) {
         if let Some(slot) = self.slot(port)
             && slot.reads
             && !slot.ready
@@ -144,7 +144,7 @@ impl Queues {
     }
 
     /// The next port to read; [`Self::mark_ready`] puts one back that has more.
-    pub fn next_ready(&mut self) -> Option<PortId> {
+    pub(crate) fn next_ready(&mut self) -> Option<PortId> {
         let port = self.ready.pop_front()?;
         if let Some(slot) = self.slot(port) {
             slot.ready = false;
@@ -153,11 +153,11 @@ impl Queues {
     }
 
     #[must_use]
-    pub fn ready(&self) -> usize {
+    pub(crate) fn ready(&self) -> usize {
         self.ready.len()
     }
 
-    pub fn receive(&mut self, port: PortId, buffer: &mut [u8]) -> Received {
+    pub(crate) fn receive(&mut self, port: PortId, buffer: &mut [u8]) -> Received {
         let Some(slot) = self.slot(port) else { return Received::WouldBlock };
         let received = slot.queue.receive(buffer);
         let Some(counts) = self.counts.get_mut(usize::from(port)) else { return received };
@@ -173,7 +173,7 @@ impl Queues {
         received
     }
 
-    pub fn transmit(&mut self, port: PortId, frame: FrameRef<'_>) {
+    pub(crate) fn transmit(&mut self, port: PortId, frame: FrameRef<'_>) {
         let sent = self.slot(port).map(|slot| slot.queue.send(frame.vnet, frame.bytes));
         if let Some(counts) = self.counts.get_mut(usize::from(port)) {
             if sent == Some(Sent::Done) {
@@ -193,12 +193,12 @@ impl Queues {
         self.failed.push((port, errno.into()));
     }
 
-    pub fn take_failed(&mut self) -> Vec<(PortId, io::Error)> {
+    pub(crate) fn take_failed(&mut self) -> Vec<(PortId, io::Error)> {
         std::mem::take(&mut self.failed)
     }
 
     /// Counters of every port that is open or has counted something.
-    pub fn counts(&self) -> impl Iterator<Item = (PortId, PortCounts)> + '_ {
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (PortId, PortCounts)> + '_ {
         let open = |index: usize| self.slots.get(index).is_some_and(Option::is_some);
         self.counts
             .iter()

@@ -11,16 +11,16 @@ use rustix::net::{RecvFlags, SendFlags};
 use crate::queues::Token;
 
 /// Time one exchange over TCP may take.
-pub const TCP_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const TCP_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
-pub struct Resolvers {
+pub(crate) struct Resolvers {
     sockets: Vec<OwnedFd>,
 }
 
 impl Resolvers {
     /// Replaces all sockets. Watched level-triggered.
-    pub fn install(&mut self, epoll: impl AsFd, sockets: Vec<OwnedFd>) {
+    pub(crate) fn install(&mut self, epoll: impl AsFd, sockets: Vec<OwnedFd>) {
         for old in self.sockets.drain(..) {
             let _ = epoll::delete(&epoll, &old);
         }
@@ -37,7 +37,7 @@ impl Resolvers {
 
     /// # Errors
     /// The socket's; a full one is an error too.
-    pub fn send(&self, socket: u16, query: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&self, socket: u16, query: &[u8]) -> io::Result<()> {
         let socket = self.sockets.get(usize::from(socket)).ok_or(io::ErrorKind::NotFound)?;
         rustix::net::send(socket, query, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
         Ok(())
@@ -47,7 +47,7 @@ impl Resolvers {
     ///
     /// # Errors
     /// What the socket reports, e.g. connection refused.
-    pub fn receive(&self, socket: u16, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    pub(crate) fn receive(&self, socket: u16, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         let Some(socket) = self.sockets.get(usize::from(socket)) else { return Ok(None) };
         match rustix::net::recv(socket, buffer, RecvFlags::DONTWAIT) {
             Ok((read, _)) => Ok(Some(read)),
@@ -59,7 +59,7 @@ impl Resolvers {
 
 /// Sends `query` and reads the answer (RFC 1035, 4.2.2); empty when that fails.
 #[must_use]
-pub fn exchange(socket: OwnedFd, query: &[u8]) -> Vec<u8> {
+pub(crate) fn exchange(socket: OwnedFd, query: &[u8]) -> Vec<u8> {
     match try_exchange(&TcpStream::from(socket), query) {
         Ok(answer) => answer,
         Err(error) => {

@@ -7,7 +7,7 @@ use rustix::thread::{self, CapabilitySet, CapabilitySets};
 
 /// # Errors
 /// When a capability or the way to new ones is left afterwards.
-pub fn enter() -> anyhow::Result<()> {
+pub(crate) fn enter() -> anyhow::Result<()> {
     match pontoon_ports::sys::unshare_network() {
         Ok(()) => tracing::debug!("in an empty network namespace"),
         Err(error) => tracing::debug!(%error, "stays in the network namespace it was started in"),

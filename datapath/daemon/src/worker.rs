@@ -10,7 +10,7 @@ use pontoon_ports::{BUFFER, HEADROOM, Received};
 use rustix::event::{Timespec, epoll};
 
 use crate::counters::WorkerStatus;
-use crate::egress::{Later, Ways, WorkerEgress};
+use crate::egress::{Failed, Ways, WorkerEgress};
 use crate::handoff::{self, Inbound};
 use crate::mail::{Mail, Waker};
 use crate::queues::{Queues, Token};
@@ -24,7 +24,7 @@ const EVENTS: usize = 64;
 /// Reads the clocks. The monotonic one is the system's, so that sessions in shared memory keep their age over a
 /// restart of the process.
 #[must_use]
-pub fn now() -> Now {
+pub(crate) fn now() -> Now {
     let mono = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let unix = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
     let seconds = u64::try_from(mono.tv_sec).unwrap_or(0);
@@ -33,7 +33,7 @@ pub fn now() -> Now {
     Now { mono, unix: u64::try_from(unix).unwrap_or(0) }
 }
 
-pub struct Worker {
+pub(crate) struct Worker {
     engine: Engine,
     egress: WorkerEgress,
     snapshot: Arc<Snapshot>,
@@ -49,20 +49,20 @@ pub struct Worker {
 }
 
 /// What a worker is made of, besides its engine.
-pub struct Parts {
-    pub mail: Receiver<Mail>,
-    pub waker: Arc<Waker>,
-    pub inbound: Vec<Inbound>,
-    pub ways: Ways,
+pub(crate) struct Parts {
+    pub(crate) mail: Receiver<Mail>,
+    pub(crate) waker: Arc<Waker>,
+    pub(crate) inbound: Vec<Inbound>,
+    pub(crate) ways: Ways,
     /// Worker 0, which speaks to resolvers.
-    pub first: bool,
-    pub spin: Duration,
+    pub(crate) first: bool,
+    pub(crate) spin: Duration,
 }
 
 impl Worker {
     /// # Errors
     /// When the epoll set cannot be made.
-    pub fn new(engine: Engine, parts: Parts) -> std::io::Result<Self> {
+    pub(crate) fn new(engine: Engine, parts: Parts) -> std::io::Result<Self> {
         let queues = Queues::new()?;
         epoll::add(queues.epoll(), &*parts.waker, Token::Waker.data(), epoll::EventFlags::IN)?;
         Ok(Self {
@@ -81,7 +81,7 @@ impl Worker {
     }
 
     /// Runs until told to quit.
-    pub fn run(mut self) {
+    pub(crate) fn run(mut self) {
         while self.running {
             let busy = self.turn();
             self.wait(busy);
@@ -224,9 +224,9 @@ impl Worker {
         for later in self.egress.take_later() {
             let out = &mut self.egress;
             match later {
-                Later::LeaseFailed { ticket } => self.engine.lease_synced(now, ticket, false, out),
-                Later::DnsFailed { socket } => self.engine.dns_failed(now, socket, out),
-                Later::TcpFailed { ticket } => self.engine.dns_tcp_response(now, ticket, &[], out),
+                Failed::Lease { ticket } => self.engine.lease_synced(now, ticket, false, out),
+                Failed::Dns { socket } => self.engine.dns_failed(now, socket, out),
+                Failed::Tcp { ticket } => self.engine.dns_tcp_response(now, ticket, &[], out),
             }
         }
     }

@@ -74,11 +74,11 @@ impl PacketQueue {
                 self.frame(buffer, length)
             }
             Err(Errno::AGAIN) => Received::WouldBlock,
-            Err(error @ (Errno::BADF | Errno::BADFD | Errno::NOTSOCK | Errno::NXIO | Errno::NODEV)) => {
-                Received::Dead(error)
-            }
             // ENETDOWN is reported once when the interface goes down; it may come up again.
-            Err(_) => Received::Dropped,
+            Err(
+                Errno::NETDOWN | Errno::NOBUFS | Errno::NOMEM | Errno::INTR | Errno::INVAL | Errno::MSGSIZE,
+            ) => Received::Dropped,
+            Err(error) => Received::Dead(error),
         }
     }
 

@@ -54,7 +54,12 @@ impl State {
     }
 
     /// Refuses what no guest may send, and learns where it is.
-    fn guard<E: Egress>(&mut self, context: &mut Context<'_, E>, network: &Network, frame: &[u8]) -> Decision {
+    fn guard<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        network: &Network,
+        frame: &[u8],
+    ) -> Decision {
         let source = ethernet::source(frame).ok_or(DropReason::Runt)?;
         if ethernet::is_group(source) || source == [0; 6] {
             return Err(DropReason::SourceGroup);
@@ -112,7 +117,12 @@ impl State {
         }
     }
 
-    fn answer_arp<E: Egress>(&mut self, context: &mut Context<'_, E>, network: &Network, frame: &[u8]) -> bool {
+    fn answer_arp<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        network: &Network,
+        frame: &[u8],
+    ) -> bool {
         let (Some(request), Some(subnet)) = (arp::Packet::parse(frame), network.subnet) else { return false };
         match gateway::arp_reply(&request, subnet.address, network.mac, &mut self.scratch) {
             Some(length) => {
@@ -189,7 +199,9 @@ impl State {
             (ipv4::UDP, DHCP_SERVER) if whole && network.dhcp.is_some() => {
                 self.dhcp(context, network, id, frame, packet)
             }
-            (ipv4::UDP, DNS) if whole && network.dns.enabled => self.dns_udp(context, network, id, frame, packet),
+            (ipv4::UDP, DNS) if whole && network.dns.enabled => {
+                self.dns_udp(context, network, id, frame, packet)
+            }
             (ipv4::TCP, DNS) if network.dns.enabled => self.dns_tcp(context, id, frame),
             (ipv4::ICMP, _) if whole && packet.flags == icmp::ECHO_REQUEST => {
                 if !gateway::echo_reply(frame, packet, context.vnet.needs_checksum()) {
@@ -256,8 +268,12 @@ impl State {
             self.refuse(context, network, frame, packet, icmp::UNREACHABLE, code, u32::from(uplink.mtu))?;
             return Err(DropReason::FragmentationNeeded);
         }
-        let outside =
-            nat::Outside { uplink: uplink_id, address: subnet.address, ports: network.nat_ports, mtu: uplink.mtu };
+        let outside = nat::Outside {
+            uplink: uplink_id,
+            address: subnet.address,
+            ports: network.nat_ports,
+            mtu: uplink.mtu,
+        };
         let inside = nat::Inside { network: id, mac: ethernet::source(frame).ok_or(DropReason::Runt)? };
         self.nat.outbound(context.now.mono, &outside, &inside, &context.vnet, frame, packet)?;
         ipv4::decrement_ttl(frame.get_mut(ethernet::HEADER..).unwrap_or_default());
@@ -268,7 +284,12 @@ impl State {
     }
 
     /// A guest spoke to its own external address (RFC 4787 REQ-9): the packet comes in again from the uplink.
-    fn hairpin<E: Egress>(&mut self, context: &mut Context<'_, E>, uplink: u16, frame: &mut [u8]) -> Decision {
+    fn hairpin<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        uplink: u16,
+        frame: &mut [u8],
+    ) -> Decision {
         let port = context.snapshot.uplink(uplink).and_then(|u| u.port).ok_or(DropReason::UplinkDown)?;
         let packet = Packet::parse(frame).ok_or(DropReason::IpMalformed)?;
         context.ingress = port;

@@ -214,8 +214,9 @@ impl State {
             return Err(DropReason::TooLong);
         }
         gateway::complete_checksum(&mut context.vnet, frame, packet.end);
-        let cut =
-            gateway::fragment(frame, &packet, mtu, &mut self.scratch, &mut |part| context.send_plain(port, part));
+        let cut = gateway::fragment(frame, &packet, mtu, &mut self.scratch, &mut |part| {
+            context.send_plain(port, part)
+        });
         if cut { Ok(()) } else { Err(DropReason::TooLong) }
     }
 

@@ -254,7 +254,15 @@ impl State {
         match forwarder.query(context.now.mono.0, &network.dns, &names, client, payload, buffer) {
             Verdict::Answer(length) => {
                 let bytes = buffer.get(..length).unwrap_or_default();
-                deliver(networks, context.now, context.snapshot, &mut self.scratch, client, bytes, context.out);
+                deliver(
+                    networks,
+                    context.now,
+                    context.snapshot,
+                    &mut self.scratch,
+                    client,
+                    bytes,
+                    context.out,
+                );
                 Ok(())
             }
             Verdict::Forward { socket, len, .. } => {
@@ -459,7 +467,9 @@ fn deliver(
         poll_tcp(networks, now, snapshot, client.network, out);
         return;
     }
-    let (Some(subnet), Some(port)) = (network.subnet, network.macs.lookup(now.mono, client.mac)) else { return };
+    let (Some(subnet), Some(port)) = (network.subnet, network.macs.lookup(now.mono, client.mac)) else {
+        return;
+    };
     if !pontoon_wire::put(scratch, UDP_HEADERS, answer) {
         return;
     }
@@ -478,7 +488,8 @@ fn poll_tcp(networks: &mut [NetworkServices], now: Now, snapshot: &Snapshot, id:
         return;
     }
     tcp.poll(now.mono.0, &mut |bytes| {
-        let port = pontoon_wire::ethernet::destination(bytes).and_then(|mac| network.macs.lookup(now.mono, mac));
+        let port =
+            pontoon_wire::ethernet::destination(bytes).and_then(|mac| network.macs.lookup(now.mono, mac));
         if let Some(port) = port {
             out.transmit(port, FrameRef { vnet: vnet::Header::default(), bytes });
         }

@@ -128,7 +128,8 @@ impl Nat {
     #[must_use]
     pub fn new(worker: u16, workers: u16, seed: u64, slots: &'static mut [Slot], now: Time) -> Self {
         let mut table = Table::new(slots, seed);
-        table.adopt(now, |slot| owner(slot.external_port, workers) == worker);
+        let mine = |port| owner(port, workers) == worker;
+        table.adopt(now, |slot| mine(slot.external_port) && mine(slot.inside_port));
         Self {
             table,
             random: ports::Random::new(seed, worker),

@@ -23,7 +23,7 @@ pub(super) type Key = [u64; 2];
 #[repr(C)]
 pub struct Slot {
     /// Over everything that stays the same for the life of the session; zero: free.
-    check: u64,
+    pub(super) check: u64,
     /// Nanoseconds of the monotonic clock.
     pub(super) expires: u64,
     pub(super) inside: u32,
@@ -43,10 +43,10 @@ pub struct Slot {
     pub(super) mac: Mac,
     pub(super) protocol: u8,
     pub(super) state: u8,
-    flags: u8,
+    pub(super) flags: u8,
     /// TCP: window scale of the inside host.
     pub(super) in_scale: u8,
-    reserved: u32,
+    pub(super) reserved: u32,
 }
 
 /// A session's endpoints seen from inside.

@@ -88,7 +88,8 @@ impl Table {
         }
         found.sort_unstable();
         self.free.clear();
-        self.free.extend((0..self.host_of.len() as u32).rev().filter(|&number| !self.slot(number).is_used()));
+        let slots = (0..self.host_of.len() as u32).zip(self.slots.iter());
+        self.free.extend(slots.rev().filter(|(_, slot)| !slot.is_used()).map(|(number, _)| number));
         for (_, number) in found {
             let slot = self.slot(number);
             if !self.contradicts(&slot) && self.link(number, &slot).is_some() {

@@ -45,7 +45,12 @@ impl DhcpClient {
     }
 
     /// Lets the client work; `frame` is one that arrived for it, `transmit` gets whole frames.
-    pub fn poll(&mut self, now_ns: u64, frame: Option<&[u8]>, transmit: &mut dyn FnMut(&[u8])) -> Option<Change> {
+    pub fn poll(
+        &mut self,
+        now_ns: u64,
+        frame: Option<&[u8]>,
+        transmit: &mut dyn FnMut(&[u8]),
+    ) -> Option<Change> {
         self.queue.received = frame.map(<[u8]>::to_vec);
         self.interface.poll(instant(now_ns), &mut self.queue, &mut self.sockets);
         for frame in self.queue.sent.drain(..) {
@@ -53,7 +58,8 @@ impl DhcpClient {
         }
         match self.sockets.get_mut::<dhcpv4::Socket<'_>>(self.handle).poll()? {
             dhcpv4::Event::Configured(config) => {
-                let subnet = Subnet { address: config.address.address(), prefix: config.address.prefix_len() };
+                let subnet =
+                    Subnet { address: config.address.address(), prefix: config.address.prefix_len() };
                 Some(Change::Configured(subnet, config.router))
             }
             dhcpv4::Event::Deconfigured => Some(Change::Lost),

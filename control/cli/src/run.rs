@@ -1,0 +1,48 @@
+//! Thin adapters to the two services this executable can become.
+
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+use pontoon_control::DaemonArgs;
+use pontoon_datapath::DatapathArgs;
+
+/// What `pontoon daemon` was asked for.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    pub(crate) state_dir: PathBuf,
+    pub(crate) runtime_dir: PathBuf,
+    pub(crate) workers: u16,
+    pub(crate) resolv_conf: PathBuf,
+    /// Another place for the API socket than the runtime directory.
+    pub(crate) socket: Option<PathBuf>,
+}
+
+/// What `pontoon datapath` was asked for. Descriptors are inherited from the control process.
+#[derive(Debug)]
+pub(crate) struct Datapath {
+    pub(crate) listen_fd: RawFd,
+    pub(crate) control_fd: RawFd,
+    pub(crate) session_fd: Option<RawFd>,
+    pub(crate) workers: u16,
+}
+
+pub(crate) fn daemon(daemon: &Daemon) -> anyhow::Result<()> {
+    pontoon_control::main(&DaemonArgs {
+        state_dir: daemon.state_dir.clone(),
+        runtime_dir: daemon.runtime_dir.clone(),
+        workers: daemon.workers,
+        socket: daemon.socket.clone(),
+        resolv_conf: daemon.resolv_conf.clone(),
+        ..DaemonArgs::default()
+    })
+}
+
+pub(crate) fn datapath(datapath: &Datapath) -> anyhow::Result<()> {
+    pontoon_datapath::main(DatapathArgs {
+        listen_fd: datapath.listen_fd,
+        control_fd: datapath.control_fd,
+        session_fd: datapath.session_fd,
+        workers: datapath.workers,
+        spin_us: 0,
+    })
+}

@@ -1,0 +1,297 @@
+//! Starting and stopping networks.
+
+use std::io;
+
+use ipnet::Ipv4Net;
+use pontoon_netxml::{Mode, Network, PONTOON_NAMESPACE, Uplink, UplinkKind};
+
+use crate::defaults::{check_interface_name, mac_of};
+use crate::document;
+use crate::failure::{Answer, fail, fail_help, internal, invalid, operation};
+use crate::live::{Kind, LiveNetwork, LiveUplink};
+use crate::netlink;
+use crate::state::State;
+
+impl State {
+    /// Makes a network active.
+    pub(crate) fn start(&mut self, network: Network) -> Answer<()> {
+        if self.live.by_name(&network.name).is_some() {
+            return Err(invalid("network is already active"));
+        }
+        check_mode(&network)?;
+        self.check_bridge(&network)?;
+        self.check_subnet(&network)?;
+        self.change(|state| state.bring_up(network))
+    }
+
+    fn bring_up(&mut self, network: Network) -> Answer<()> {
+        let uplink = match &network.uplink {
+            Some(uplink) if network.forward.mode == Mode::Nat => Some(self.use_uplink(&network, uplink)?),
+            _ => None,
+        };
+        let id = self.live.new_network().ok_or_else(|| operation("no network id is left"))?;
+        let port = self.new_port()?;
+        self.send_lease_log(id, &network)?;
+        self.live.networks.push(LiveNetwork::new(id, port, uplink, network));
+        let held = self.reopen(port)?;
+        self.attach(port, held)
+    }
+
+    pub(crate) fn new_port(&mut self) -> Answer<u16> {
+        self.live.new_port().ok_or_else(|| operation("no port id is left"))
+    }
+
+    /// Makes an active network inactive; its guests' interfaces vanish.
+    pub(crate) fn stop(&mut self, name: &str) -> Answer<()> {
+        let live = self.live.by_name(name);
+        let live = live.ok_or_else(|| invalid(format!("network '{name}' is not active")))?;
+        let (id, bridge) = (live.id, live.bridge().to_owned());
+        let guests: Vec<_> = self.live.guests.iter().filter(|guest| guest.network == id).cloned().collect();
+        self.change(|state| {
+            state.live.networks.retain(|live| live.id != id);
+            state.live.guests.retain(|guest| guest.network != id);
+            state.live.drop_unused_uplinks();
+            Ok(())
+        })?;
+        vanish(None, &bridge);
+        for guest in guests {
+            vanish(guest.netns.as_deref(), &guest.ifname);
+        }
+        Ok(())
+    }
+
+    fn check_bridge(&self, network: &Network) -> Answer<()> {
+        let bridge = network.bridge.name.as_deref().unwrap_or("");
+        check_interface_name(bridge)?;
+        if netlink::link(bridge).map_err(|error| internal(format!("listing interfaces: {error}")))?.is_some()
+        {
+            return Err(fail_help(
+                format!("internal error: bridge name '{bridge}' already in use."),
+                format!(
+                    "an interface '{bridge}' that is not pontoon's exists; `ip link show {bridge}` shows it"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Refuses a subnet the host or another network uses already, and names one that is free.
+    fn check_subnet(&self, network: &Network) -> Answer<()> {
+        let Some(subnet) = document::address(network) else {
+            return Ok(());
+        };
+        let listed = netlink::subnets_in_use().and_then(|used| Ok((used, netlink::links()?)));
+        let (used, links) = listed.map_err(|error| internal(format!("listing routes: {error}")))?;
+        let mut named: Vec<(String, Ipv4Net)> = Vec::new();
+        for live in &self.live.networks {
+            named.extend(document::address(&live.network).map(|net| (live.bridge().to_owned(), net)));
+        }
+        for (index, net) in used {
+            let link = links.iter().find(|link| link.index == index);
+            named.push((link.map_or_else(|| "unknown".to_owned(), |link| link.name.clone()), net));
+        }
+        let Some((interface, other)) = named.iter().find(|(_, other)| netlink::overlap(subnet, *other))
+        else {
+            return Ok(());
+        };
+        let all: Vec<Ipv4Net> = named.iter().map(|(_, net)| *net).collect();
+        Err(in_use(&network.name, subnet, interface, *other, netlink::free_subnet(&all)))
+    }
+
+    /// The uplink of this network, shared with others that name the same interface.
+    fn use_uplink(&mut self, network: &Network, wanted: &Uplink) -> Answer<u16> {
+        let kind = match wanted.kind {
+            UplinkKind::Direct => Kind::Direct,
+            UplinkKind::Tap => Kind::Tap,
+        };
+        let same = |uplink: &&LiveUplink| uplink.dev == wanted.dev && uplink.netns == wanted.netns;
+        if let Some(shared) = self.live.uplinks.iter().find(same) {
+            if shared.kind != kind || shared.address != wanted.address || shared.gateway != wanted.gateway {
+                return Err(fail_help(
+                    format!(
+                        "unsupported configuration: network '{}' describes uplink '{}' otherwise than a network that \
+                         is active",
+                        network.name, wanted.dev
+                    ),
+                    "networks that share an uplink give the same type, address and gateway",
+                ));
+            }
+            return Ok(shared.id);
+        }
+        check_interface_name(&wanted.dev)?;
+        let mtu = uplink_mtu(network, wanted)?;
+        let id = self.live.new_uplink().ok_or_else(|| operation("no uplink id is left"))?;
+        let port = self.new_port()?;
+        let uplink = LiveUplink {
+            id,
+            port,
+            kind,
+            dev: wanted.dev.clone(),
+            netns: wanted.netns.clone(),
+            mac: mac_of(network.uuid.unwrap_or_default()),
+            address: wanted.address,
+            gateway: wanted.gateway,
+            mtu,
+        };
+        self.live.uplinks.push(uplink);
+        let held = self.reopen(port)?;
+        self.attach(port, held)?;
+        Ok(id)
+    }
+}
+
+fn uplink_mtu(network: &Network, wanted: &Uplink) -> Answer<u16> {
+    if wanted.kind == UplinkKind::Tap {
+        return Ok(document::mtu(network));
+    }
+    let netns = wanted.netns.as_deref();
+    let link = crate::sys::in_netns(netns, || netlink::link(&wanted.dev));
+    let link = link.map_err(|error| netns_failure(netns, &error))?;
+    let Some(link) = link else {
+        let place = netns.map_or_else(String::new, |netns| format!(" in network namespace '{netns}'"));
+        return Err(fail_help(
+            format!(
+                "internal error: uplink interface '{}' of network '{}' does not exist",
+                wanted.dev, network.name
+            ),
+            format!(
+                "`ip -br link` lists the interfaces; <pontoon:uplink dev='...'> names one of them{place}"
+            ),
+        ));
+    };
+    Ok(u16::try_from(link.mtu).unwrap_or(u16::MAX))
+}
+
+pub(crate) fn netns_failure(netns: Option<&str>, error: &io::Error) -> pontoon_proto::api::Failure {
+    match (netns, error.kind()) {
+        (Some(netns), io::ErrorKind::NotFound) => fail_help(
+            format!("internal error: network namespace '{netns}' does not exist"),
+            "`ip netns list` shows those that exist; `ip netns add NAME` makes one",
+        ),
+        (Some(netns), _) => internal(format!("network namespace '{netns}': {error}")),
+        (None, _) => internal(error),
+    }
+}
+
+/// Modes that cannot be run yet are refused here, never at define: files that are on disk stay usable.
+fn check_mode(network: &Network) -> Answer<()> {
+    let name = &network.name;
+    match network.forward.mode {
+        Mode::Isolated => Ok(()),
+        Mode::Nat if network.uplink.is_some() => Ok(()),
+        Mode::Nat => Err(fail_help(
+            format!(
+                "unsupported configuration: network '{name}' has forward mode='nat' but no <pontoon:uplink> to \
+                 leave by"
+            ),
+            format!(
+                "add the interface it leaves by, for example\n  \
+                 <pontoon:uplink xmlns:pontoon='{PONTOON_NAMESPACE}' type='direct' dev='eth1'/>"
+            ),
+        )),
+        mode => Err(fail_help(
+            format!(
+                "unsupported configuration: network '{name}' has forward mode='{mode}', which is not supported yet"
+            ),
+            "forward mode='nat' and networks without <forward> (isolated) can be started",
+        )),
+    }
+}
+
+fn in_use(
+    name: &str,
+    subnet: Ipv4Net,
+    interface: &str,
+    other: Ipv4Net,
+    free: Option<Ipv4Net>,
+) -> pontoon_proto::api::Failure {
+    let advice = free.map_or_else(
+        || "choose another subnet".to_owned(),
+        |free| {
+            let gateway = free.hosts().next().unwrap_or(free.addr());
+            format!("{free} is free: use <ip address='{gateway}' netmask='{}'>", free.netmask())
+        },
+    );
+    fail_help(
+        format!("internal error: Network is already in use by interface {interface}"),
+        format!(
+            "network '{name}' uses {}, interface {interface} uses {}; {advice}",
+            subnet.trunc(),
+            other.trunc()
+        ),
+    )
+}
+
+/// Removes what is left of a tap. It goes by itself when its last descriptor closes; this makes it go now.
+pub(crate) fn vanish(netns: Option<&str>, name: &str) {
+    let removed = crate::sys::in_netns(netns, || match netlink::link(name)? {
+        Some(link) => netlink::delete(link.index),
+        None => Ok(()),
+    });
+    if let Err(error) = removed {
+        tracing::debug!("interface {name}: {error}");
+    }
+}
+
+pub(crate) fn tap_failure(name: &str, netns: Option<&str>, error: &io::Error) -> pontoon_proto::api::Failure {
+    let message = format!("Unable to create tap device {name}: {error}");
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => fail_help(
+            message,
+            "the daemon needs CAP_NET_ADMIN and access to /dev/net/tun: run it as root, or in a container with \
+             --cap-add NET_ADMIN --device /dev/net/tun",
+        ),
+        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) if netns.is_none() => {
+            fail_help(message, "/dev/net/tun does not work: load the kernel module with `modprobe tun`")
+        }
+        Some(libc::EBUSY | libc::EINVAL) => {
+            fail_help(message, format!("an interface '{name}' exists already; give another name"))
+        }
+        Some(libc::ENOENT) => netns_failure(netns, error),
+        _ => fail(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_run_is_refused_with_a_way_out() {
+        let mut network = Network { name: "n".into(), ..Network::default() };
+        assert!(check_mode(&network).is_ok());
+        network.forward.mode = Mode::Nat;
+        let failure = check_mode(&network).expect_err("no uplink");
+        assert_eq!(
+            failure.message,
+            "unsupported configuration: network 'n' has forward mode='nat' but no <pontoon:uplink> to leave by"
+        );
+        assert!(failure.detail.expect("detail").contains("<pontoon:uplink xmlns"));
+        network.forward.mode = Mode::Open;
+        let failure = check_mode(&network).expect_err("open");
+        assert!(
+            failure.message.starts_with("unsupported configuration: network 'n' has forward mode='open'")
+        );
+    }
+
+    #[test]
+    fn a_subnet_in_use_names_a_free_one() {
+        let net = |text: &str| text.parse::<Ipv4Net>().expect("net");
+        let failure = in_use(
+            "n",
+            net("192.168.122.1/24"),
+            "virbr1",
+            net("192.168.122.0/24"),
+            Some(net("192.168.123.0/24")),
+        );
+        assert_eq!(failure.message, "internal error: Network is already in use by interface virbr1");
+        let detail = failure.detail.expect("detail");
+        assert!(detail.contains("<ip address='192.168.123.1' netmask='255.255.255.0'>"), "{detail}");
+    }
+
+    #[test]
+    fn no_permission_says_what_is_needed() {
+        let failure = tap_failure("virbr0", None, &io::Error::from_raw_os_error(libc::EPERM));
+        assert!(failure.detail.expect("detail").contains("CAP_NET_ADMIN"));
+    }
+}

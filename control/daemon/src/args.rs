@@ -1,0 +1,46 @@
+//! What the command line gives the daemon.
+
+use std::path::PathBuf;
+
+use pontoon_proto::api::{DEFAULT_RUNTIME_DIR, DEFAULT_STATE_DIR, SOCKET_NAME};
+
+/// 65536 NAT sessions of 128 bytes.
+pub const DEFAULT_SESSION_BYTES: u64 = 65536 * 128;
+
+/// Settings of `pontoon daemon`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DaemonArgs {
+    /// Definitions, autostart marks and leases.
+    pub state_dir: PathBuf,
+    /// Sockets and the note of what is active; may vanish at a reboot.
+    pub runtime_dir: PathBuf,
+    /// Workers of the datapath, and queues of every tap.
+    pub workers: u16,
+    /// The API socket; `None` is `pontoon.sock` below `runtime_dir`.
+    pub socket: Option<PathBuf>,
+    /// Passed on to `pontoon datapath`.
+    pub datapath_args: Vec<String>,
+    pub resolv_conf: PathBuf,
+    /// Size of the memory that holds the NAT sessions.
+    pub session_bytes: u64,
+}
+
+impl Default for DaemonArgs {
+    fn default() -> Self {
+        Self {
+            state_dir: DEFAULT_STATE_DIR.into(),
+            runtime_dir: DEFAULT_RUNTIME_DIR.into(),
+            workers: 1,
+            socket: None,
+            datapath_args: Vec::new(),
+            resolv_conf: "/etc/resolv.conf".into(),
+            session_bytes: DEFAULT_SESSION_BYTES,
+        }
+    }
+}
+
+impl DaemonArgs {
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| self.runtime_dir.join(SOCKET_NAME))
+    }
+}

@@ -1,0 +1,184 @@
+//! What is active, as `live.json` keeps it for the next control process.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use ipnet::Ipv4Net;
+use pontoon_netxml::{DumpOptions, Network};
+use pontoon_proto::Document;
+use pontoon_proto::document::Mac;
+use serde::{Deserialize, Serialize};
+
+/// Ids fit the datapath's MAC table (12 bits of port).
+const MAX_ID: u16 = 4095;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Live {
+    pub(crate) generation: u64,
+    pub(crate) networks: Vec<LiveNetwork>,
+    pub(crate) uplinks: Vec<LiveUplink>,
+    pub(crate) guests: Vec<Guest>,
+    /// Port id given last: ids are reused as late as possible.
+    pub(crate) last_port: u16,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LiveNetwork {
+    pub(crate) id: u16,
+    pub(crate) xml: String,
+    /// The host's own tap.
+    pub(crate) port: u16,
+    pub(crate) uplink: Option<u16>,
+    /// `xml`, parsed.
+    #[serde(skip)]
+    pub(crate) network: Network,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Kind {
+    Direct,
+    Tap,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LiveUplink {
+    pub(crate) id: u16,
+    pub(crate) port: u16,
+    pub(crate) kind: Kind,
+    pub(crate) dev: String,
+    pub(crate) netns: Option<String>,
+    pub(crate) mac: Mac,
+    pub(crate) address: Option<Ipv4Net>,
+    pub(crate) gateway: Option<Ipv4Addr>,
+    pub(crate) mtu: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Guest {
+    pub(crate) port: u16,
+    pub(crate) network: u16,
+    pub(crate) domain: String,
+    pub(crate) mac: Mac,
+    pub(crate) ifname: String,
+    pub(crate) netns: Option<String>,
+}
+
+impl LiveNetwork {
+    pub(crate) fn new(id: u16, port: u16, uplink: Option<u16>, network: Network) -> Self {
+        let xml = network.to_xml(&DumpOptions { inactive: true, connections: None });
+        Self { id, xml, port, uplink, network }
+    }
+
+    pub(crate) fn bridge(&self) -> &str {
+        self.network.bridge.name.as_deref().unwrap_or("")
+    }
+}
+
+impl Live {
+    /// Reads the note of the control process before; what cannot be read is dropped with a word.
+    pub(crate) fn load(path: &Path) -> Self {
+        let Ok(bytes) = std::fs::read(path) else {
+            return Self::default();
+        };
+        let mut live: Self = serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+            tracing::error!("{} cannot be read: {error}; nothing is taken over", path.display());
+            Self::default()
+        });
+        live.networks.retain_mut(|live| match pontoon_netxml::parse(&live.xml) {
+            Ok(network) => {
+                live.network = network;
+                true
+            }
+            Err(error) => {
+                tracing::error!("an active network cannot be taken over: {error}");
+                false
+            }
+        });
+        live
+    }
+
+    /// Keeps only what the running datapath has too. True for a network means its host port as well.
+    pub(crate) fn keep_running(&mut self, running: &Document) {
+        let ports: BTreeSet<_> = running.ports.iter().map(|port| (port.id, port.name.as_str())).collect();
+        self.uplinks.retain(|uplink| ports.contains(&(uplink.port, uplink.dev.as_str())));
+        let uplinks: BTreeSet<_> = self.uplinks.iter().map(|uplink| uplink.id).collect();
+        self.networks.retain(|live| {
+            let known = running.networks.iter().any(|n| n.id == live.id && n.name == live.network.name);
+            let whole = known
+                && ports.contains(&(live.port, live.bridge()))
+                && live.uplink.is_none_or(|uplink| uplinks.contains(&uplink));
+            if !whole {
+                tracing::warn!("network '{}' no longer runs; it is inactive now", live.network.name);
+            }
+            whole
+        });
+        let networks: BTreeSet<_> = self.networks.iter().map(|live| live.id).collect();
+        self.guests.retain(|guest| {
+            networks.contains(&guest.network) && ports.contains(&(guest.port, guest.ifname.as_str()))
+        });
+        self.drop_unused_uplinks();
+        self.generation = running.generation;
+    }
+
+    pub(crate) fn drop_unused_uplinks(&mut self) {
+        let used: BTreeSet<_> = self.networks.iter().filter_map(|live| live.uplink).collect();
+        self.uplinks.retain(|uplink| used.contains(&uplink.id));
+    }
+
+    pub(crate) fn by_name(&self, name: &str) -> Option<&LiveNetwork> {
+        self.networks.iter().find(|live| live.network.name == name)
+    }
+
+    pub(crate) fn by_id(&self, id: u16) -> Option<&LiveNetwork> {
+        self.networks.iter().find(|live| live.id == id)
+    }
+
+    /// Ids of all ports.
+    pub(crate) fn ports(&self) -> BTreeSet<u16> {
+        let hosts = self.networks.iter().map(|live| live.port);
+        let uplinks = self.uplinks.iter().map(|uplink| uplink.port);
+        hosts.chain(uplinks).chain(self.guests.iter().map(|guest| guest.port)).collect()
+    }
+
+    /// A port id that is not in use; `None` when all are.
+    pub(crate) fn new_port(&mut self) -> Option<u16> {
+        let used = self.ports();
+        let last = self.last_port.min(MAX_ID);
+        let free = (last + 1..=MAX_ID).chain(1..=last).find(|id| !used.contains(id))?;
+        self.last_port = free;
+        Some(free)
+    }
+
+    pub(crate) fn new_network(&self) -> Option<u16> {
+        (1..=MAX_ID).find(|id| self.by_id(*id).is_none())
+    }
+
+    pub(crate) fn new_uplink(&self) -> Option<u16> {
+        (1..=MAX_ID).find(|id| self.uplinks.iter().all(|uplink| uplink.id != *id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn port_ids_come_back_as_late_as_possible() {
+        let mut live = Live::default();
+        assert_eq!((live.new_port(), live.new_port()), (Some(1), Some(2)));
+        live.last_port = MAX_ID;
+        live.networks.push(LiveNetwork { id: 1, port: 1, ..LiveNetwork::default() });
+        assert_eq!(live.new_port(), Some(2));
+    }
+
+    #[test]
+    fn a_damaged_note_is_an_empty_one() {
+        let path = std::env::temp_dir().join(format!("pontoon-live-{}", std::process::id()));
+        std::fs::write(&path, b"{\"generation\":").expect("write");
+        assert_eq!(Live::load(&path), Live::default());
+        std::fs::remove_file(&path).expect("remove");
+        assert_eq!(Live::load(&path), Live::default());
+    }
+}

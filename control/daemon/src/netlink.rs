@@ -1,0 +1,228 @@
+//! Links, addresses and routes of the calling thread's network namespace, over rtnetlink.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::Ipv4Net;
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
+};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+
+/// What is asked of an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) mtu: u32,
+}
+
+/// Changes to one link; what is `None` stays.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Change {
+    pub(crate) mac: Option<[u8; 6]>,
+    pub(crate) mtu: Option<u16>,
+    pub(crate) up: bool,
+}
+
+/// All links.
+pub(crate) fn links() -> io::Result<Vec<Link>> {
+    let answers = request(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
+    Ok(answers.into_iter().filter_map(to_link).collect())
+}
+
+pub(crate) fn link(name: &str) -> io::Result<Option<Link>> {
+    Ok(links()?.into_iter().find(|link| link.name == name))
+}
+
+fn to_link(message: RouteNetlinkMessage) -> Option<Link> {
+    let RouteNetlinkMessage::NewLink(message) = message else {
+        return None;
+    };
+    let mut link = Link { index: message.header.index, name: String::new(), mtu: 1500 };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+pub(crate) fn change(index: u32, change: Change) -> io::Result<()> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    if change.up {
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+    }
+    if let Some(mac) = change.mac {
+        message.attributes.push(LinkAttribute::Address(mac.to_vec()));
+    }
+    if let Some(mtu) = change.mtu {
+        message.attributes.push(LinkAttribute::Mtu(u32::from(mtu)));
+    }
+    request(RouteNetlinkMessage::SetLink(message), NLM_F_ACK).map(drop)
+}
+
+pub(crate) fn delete(index: u32) -> io::Result<()> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    request(RouteNetlinkMessage::DelLink(message), NLM_F_ACK).map(drop)
+}
+
+pub(crate) fn add_address(index: u32, net: Ipv4Net) -> io::Result<()> {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.prefix_len = net.prefix_len();
+    message.header.index = index;
+    message.attributes = vec![
+        AddressAttribute::Local(IpAddr::V4(net.addr())),
+        AddressAttribute::Address(IpAddr::V4(net.addr())),
+        AddressAttribute::Broadcast(net.broadcast()),
+    ];
+    request(RouteNetlinkMessage::NewAddress(message), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop)
+}
+
+/// The subnets this namespace already uses: every IPv4 address and every route but the default ones, each with
+/// the index of its interface.
+pub(crate) fn subnets_in_use() -> io::Result<Vec<(u32, Ipv4Net)>> {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    let mut used: Vec<_> = request(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP)?
+        .into_iter()
+        .filter_map(address_subnet)
+        .collect();
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    let routes = request(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP)?;
+    used.extend(routes.into_iter().filter_map(route_subnet));
+    Ok(used)
+}
+
+fn address_subnet(message: RouteNetlinkMessage) -> Option<(u32, Ipv4Net)> {
+    let RouteNetlinkMessage::NewAddress(message) = message else {
+        return None;
+    };
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+        _ => None,
+    })?;
+    let net = Ipv4Net::new(address, message.header.prefix_len).ok()?;
+    (!address.is_loopback()).then_some((message.header.index, net.trunc()))
+}
+
+fn route_subnet(message: RouteNetlinkMessage) -> Option<(u32, Ipv4Net)> {
+    let RouteNetlinkMessage::NewRoute(message) = message else {
+        return None;
+    };
+    let prefix = message.header.destination_prefix_length;
+    if prefix == 0 || message.header.table != RouteHeader::RT_TABLE_MAIN {
+        return None;
+    }
+    let (mut destination, mut index) = (None, 0);
+    for attribute in message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = Some(address),
+            RouteAttribute::Oif(value) => index = value,
+            _ => {}
+        }
+    }
+    Some((index, Ipv4Net::new(destination?, prefix).ok()?.trunc()))
+}
+
+/// The first of libvirt's usual /24 subnets that overlaps none of `used`.
+pub(crate) fn free_subnet(used: &[Ipv4Net]) -> Option<Ipv4Net> {
+    (122..=254)
+        .map(|third| Ipv4Addr::new(192, 168, third, 0))
+        .chain((100..=254).map(|third| Ipv4Addr::new(10, 88, third, 0)))
+        .filter_map(|address| Ipv4Net::new(address, 24).ok())
+        .find(|net| !used.iter().any(|other| overlap(*net, *other)))
+}
+
+pub(crate) fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
+    one.contains(&other.network()) || other.contains(&one.network())
+}
+
+fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | flags;
+    header.sequence_number = 1;
+    let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
+    packet.finalize();
+    let mut bytes = vec![0; packet.buffer_len()];
+    packet.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+    let mut answers = Vec::new();
+    loop {
+        let (datagram, _) = socket.recv_from_full()?;
+        if read_datagram(&datagram, &mut answers)? {
+            return Ok(answers);
+        }
+    }
+}
+
+/// Takes the messages of one datagram; true when the answer is complete. A message the crate cannot read (a new
+/// kernel's attribute) is passed over.
+fn read_datagram(datagram: &[u8], answers: &mut Vec<RouteNetlinkMessage>) -> io::Result<bool> {
+    let mut rest = datagram;
+    while let Some(length) = rest.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes) as usize) {
+        let Some(one) = rest.get(..length).filter(|one| one.len() >= 16) else {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "short netlink message"));
+        };
+        if let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(one) {
+            match message.payload {
+                NetlinkPayload::Done(_) => return Ok(true),
+                NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                NetlinkPayload::Error(_) => return Ok(true),
+                NetlinkPayload::InnerMessage(inner) => answers.push(inner),
+                _ => {}
+            }
+        }
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(text: &str) -> Ipv4Net {
+        text.parse().expect("net")
+    }
+
+    #[test]
+    fn subnets_overlap_wholly_or_in_part() {
+        assert!(overlap(net("192.168.122.0/24"), net("192.168.122.0/24")));
+        assert!(overlap(net("192.168.0.0/16"), net("192.168.122.0/24")));
+        assert!(overlap(net("192.168.122.128/25"), net("192.168.122.0/24")));
+        assert!(!overlap(net("192.168.123.0/24"), net("192.168.122.0/24")));
+    }
+
+    #[test]
+    fn the_free_subnet_is_the_first_that_overlaps_nothing() {
+        assert_eq!(free_subnet(&[]), Some(net("192.168.122.0/24")));
+        assert_eq!(
+            free_subnet(&[net("192.168.122.0/24"), net("192.168.123.64/26")]),
+            Some(net("192.168.124.0/24"))
+        );
+        assert_eq!(free_subnet(&[net("192.168.0.0/16")]), Some(net("10.88.100.0/24")));
+    }
+
+    #[test]
+    fn loopback_is_listed() {
+        let link = link("lo").expect("netlink").expect("lo");
+        assert_eq!((link.index, link.name.as_str()), (1, "lo"));
+    }
+}

@@ -1,0 +1,233 @@
+//! Devices of ports: the host's tap, uplinks, and the interfaces of guests.
+
+use std::io;
+
+use pontoon_proto::api::Failure;
+use pontoon_proto::document::Mac;
+use pontoon_proto::message::PortKind;
+
+use crate::active::{netns_failure, tap_failure, vanish};
+use crate::defaults::{check_interface_name, first_free, parse_mac, random_mac};
+use crate::document;
+use crate::failure::{Answer, fail, fail_help, internal, invalid};
+use crate::live::{Guest, Kind, LiveNetwork, LiveUplink};
+use crate::netlink::{self, Change};
+use crate::state::{Held, State};
+use crate::sys::{self, in_netns};
+
+/// What `attach-interface` asks for.
+pub(crate) struct Wanted {
+    pub(crate) domain: String,
+    pub(crate) kind: String,
+    pub(crate) source: String,
+    pub(crate) target: Option<String>,
+    pub(crate) mac: Option<String>,
+    pub(crate) netns: Option<String>,
+}
+
+impl State {
+    /// Makes the device of a port, new or again.
+    pub(crate) fn reopen(&self, port: u16) -> Answer<Held> {
+        let queues = self.workers;
+        if let Some(live) = self.live.networks.iter().find(|live| live.port == port) {
+            return open_host(live, queues);
+        }
+        if let Some(uplink) = self.live.uplinks.iter().find(|uplink| uplink.port == port) {
+            return open_uplink(uplink, queues);
+        }
+        let guest = self.live.guests.iter().find(|guest| guest.port == port);
+        let guest = guest.ok_or_else(|| internal(format!("no port {port}")))?;
+        let mtu = self.live.by_id(guest.network).map_or(1500, |live| document::mtu(&live.network));
+        open_guest(guest, mtu, queues)
+    }
+
+    pub(crate) fn attach_interface(&mut self, wanted: Wanted) -> Answer<(String, Mac)> {
+        let network = self.source(&wanted.kind, &wanted.source)?;
+        let mac = wanted.mac.as_deref().map_or_else(|| Ok(random_mac()), parse_mac)?;
+        let netns = wanted.netns.as_deref();
+        let links = in_netns(netns, netlink::links).map_err(|error| netns_failure(netns, &error))?;
+        let guests = &self.live.guests;
+        let taken = |name: &str| {
+            links.iter().any(|link| link.name == name) || guests.iter().any(|guest| guest.ifname == name)
+        };
+        let ifname = match &wanted.target {
+            Some(name) if name.contains("%d") => first_free(name, taken)?,
+            Some(name) if links.iter().any(|link| link.name == *name) => {
+                return Err(tap_failure(name, netns, &io::Error::from_raw_os_error(libc::EBUSY)));
+            }
+            Some(name) => name.clone(),
+            None => first_free("vnet%d", taken)?,
+        };
+        check_interface_name(&ifname)?;
+        let Wanted { domain, netns, .. } = wanted;
+        let name = ifname.clone();
+        self.change(move |state| {
+            let port = state.new_port()?;
+            state.live.guests.push(Guest { port, network, domain, mac, ifname: name, netns });
+            let held = state.reopen(port)?;
+            state.attach(port, held)
+        })?;
+        Ok((ifname, mac))
+    }
+
+    /// The active network an interface is to be plugged into.
+    fn source(&self, kind: &str, source: &str) -> Answer<u16> {
+        let inactive = |name: &str| invalid(format!("network '{name}' is not active"));
+        match kind {
+            "network" => {
+                let name = self.find(source)?;
+                self.live.by_name(&name).map(|live| live.id).ok_or_else(|| inactive(&name))
+            }
+            "bridge" => {
+                let active = self.live.networks.iter().find(|live| live.bridge() == source);
+                if let Some(live) = active {
+                    return Ok(live.id);
+                }
+                let defined = self.defined.values().find(|net| net.bridge.name.as_deref() == Some(source));
+                Err(defined.map_or_else(
+                    || fail(format!("Cannot get interface MTU on '{source}': No such device")),
+                    |network| inactive(&network.name),
+                ))
+            }
+            _ => Err(fail_help(
+                format!("No support for {kind} in command 'attach-interface'"),
+                "the type is network or bridge",
+            )),
+        }
+    }
+
+    pub(crate) fn detach_interface(&mut self, domain: &str, kind: &str, mac: Option<&str>) -> Answer<()> {
+        if !matches!(kind, "network" | "bridge") {
+            return Err(fail(format!("No interface found whose type is {kind}")));
+        }
+        let wanted = mac.map(parse_mac).transpose()?;
+        let guests: Vec<&Guest> = self.live.guests.iter().filter(|guest| guest.domain == domain).collect();
+        let matching: Vec<&Guest> =
+            guests.iter().copied().filter(|guest| wanted.is_none_or(|mac| mac == guest.mac)).collect();
+        let guest = match (matching.as_slice(), mac) {
+            ([guest], _) => (*guest).clone(),
+            ([], Some(mac)) => return Err(fail(format!("No interface with MAC address {mac} was found"))),
+            ([], None) => return Err(fail(format!("No interface found whose type is {kind}"))),
+            (several, None) => return Err(specify(several)),
+            (_, Some(mac)) => {
+                return Err(fail(format!("Domain has multiple interfaces matching MAC address {mac}")));
+            }
+        };
+        self.change(|state| {
+            state.live.guests.retain(|other| other.port != guest.port);
+            Ok(())
+        })?;
+        vanish(guest.netns.as_deref(), &guest.ifname);
+        Ok(())
+    }
+
+    /// A port's device failed. A guest's port goes; the host's and the uplinks' wait for their device.
+    pub(crate) fn port_failed(&mut self, port: u16, reason: &str) {
+        if let Some(guest) = self.live.guests.iter().find(|guest| guest.port == port) {
+            tracing::warn!("interface {} of {} is gone: {reason}", guest.ifname, guest.domain);
+            let gone = self.change(|state| {
+                state.live.guests.retain(|guest| guest.port != port);
+                Ok(())
+            });
+            if let Err(failure) = gone {
+                tracing::error!("{}", failure.message);
+            }
+        } else if self.live.ports().contains(&port) && self.failed.insert(port) {
+            tracing::warn!(
+                "port {port} failed: {reason}; it is attached again when its device can be opened"
+            );
+            self.held.remove(&port);
+            if let Err(failure) = self.apply() {
+                tracing::error!("{}", failure.message);
+            }
+        }
+    }
+
+    /// Tries to attach failed ports again.
+    pub(crate) fn repair(&mut self) {
+        for port in self.failed.clone() {
+            let Ok(held) = self.reopen(port) else {
+                continue;
+            };
+            match self.attach(port, held).and_then(|()| self.apply()) {
+                Ok(()) => tracing::info!("port {port} is attached again"),
+                Err(failure) => tracing::error!("port {port}: {}", failure.message),
+            }
+        }
+    }
+}
+
+fn specify(several: &[&Guest]) -> Failure {
+    let macs: Vec<String> = several
+        .iter()
+        .map(|guest| format!("  {}  {}", crate::defaults::hex(&guest.mac), guest.ifname))
+        .collect();
+    fail_help(
+        format!("Domain has {} interfaces. Please specify which one to detach using --mac", several.len()),
+        macs.join("\n"),
+    )
+}
+
+fn open_host(live: &LiveNetwork, queues: u16) -> Answer<Held> {
+    let name = live.bridge();
+    let open = || {
+        let fds = sys::open_tap(name, queues)?;
+        let link = made(name)?;
+        let mtu = Some(document::mtu(&live.network));
+        netlink::change(link, Change { mac: live.network.mac, mtu, up: false })?;
+        if let Some(net) = document::address(&live.network) {
+            netlink::add_address(link, net)?;
+        }
+        netlink::change(link, Change { up: true, ..Change::default() })?;
+        Ok(Held { kind: PortKind::Tap, fds })
+    };
+    open().map_err(|error: io::Error| tap_failure(name, None, &error))
+}
+
+fn open_guest(guest: &Guest, mtu: u16, queues: u16) -> Answer<Held> {
+    let netns = guest.netns.as_deref();
+    in_netns(netns, || {
+        let fds = sys::open_tap(&guest.ifname, queues)?;
+        let link = made(&guest.ifname)?;
+        netlink::change(link, Change { mac: Some(guest.mac), mtu: Some(mtu), up: false })?;
+        netlink::change(link, Change { up: true, ..Change::default() })?;
+        Ok(Held { kind: PortKind::Tap, fds })
+    })
+    .map_err(|error| tap_failure(&guest.ifname, netns, &error))
+}
+
+fn open_uplink(uplink: &LiveUplink, queues: u16) -> Answer<Held> {
+    let (dev, netns) = (uplink.dev.as_str(), uplink.netns.as_deref());
+    match uplink.kind {
+        Kind::Tap => in_netns(netns, || {
+            let fds = sys::open_tap(dev, queues)?;
+            netlink::change(made(dev)?, Change { mtu: Some(uplink.mtu), up: true, mac: None })?;
+            Ok(Held { kind: PortKind::Tap, fds })
+        })
+        .map_err(|error| tap_failure(dev, netns, &error)),
+        Kind::Direct => in_netns(netns, || {
+            let link = made(dev)?;
+            netlink::change(link, Change { up: true, ..Change::default() })?;
+            Ok(Held { kind: PortKind::Packet, fds: sys::open_packet(link, queues)? })
+        })
+        .map_err(|error| packet_failure(dev, &error)),
+    }
+}
+
+fn packet_failure(dev: &str, error: &io::Error) -> Failure {
+    let message = format!("internal error: uplink interface '{dev}' cannot be opened: {error}");
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => fail_help(
+            message,
+            "the daemon needs CAP_NET_RAW and CAP_NET_ADMIN: run it as root, or in a container with \
+             --cap-add NET_RAW --cap-add NET_ADMIN",
+        ),
+        _ => fail(message),
+    }
+}
+
+/// Index of an interface that has to exist.
+fn made(name: &str) -> io::Result<u32> {
+    let link = netlink::link(name)?;
+    link.map(|link| link.index).ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
+}

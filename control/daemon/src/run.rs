@@ -1,0 +1,232 @@
+//! The life of the process: start, main loop, end.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use pontoon_proto::message::ToDatapath;
+
+use crate::args::DaemonArgs;
+use crate::link::{self, Event, printable};
+use crate::live::Live;
+use crate::resolvers::{self, Resolvers};
+use crate::state::State;
+use crate::store::{self, Store};
+use crate::supervisor::Supervisor;
+use crate::{api, sys};
+
+const TICK: Duration = Duration::from_secs(1);
+/// Events the main loop has not seen yet.
+const EVENTS: usize = 256;
+/// TCP connections to resolvers being made at once.
+const MAX_CONNECTS: usize = 16;
+
+/// Runs the daemon in the foreground until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What keeps it from starting, in words for the user.
+pub fn main(args: DaemonArgs) -> anyhow::Result<()> {
+    start_log();
+    let state_dir = &args.state_dir;
+    let cannot = |dir: &std::path::Path| format!("cannot use directory {}", dir.display());
+    store::make_dir(state_dir, 0o700).with_context(|| cannot(state_dir))?;
+    store::make_dir(&args.runtime_dir, 0o755).with_context(|| cannot(&args.runtime_dir))?;
+    let _lock: File = store::lock(state_dir)?;
+    let socket = args.socket();
+    let listener = api::bind(&socket)?;
+    sys::block_signals()?;
+    let (sender, events) = sync_channel(EVENTS);
+    watch_signals(sender.clone())?;
+
+    let store = Store::open(state_dir).with_context(|| cannot(state_dir))?;
+    let resolvers = Resolvers::read(&args.resolv_conf);
+    let note = args.runtime_dir.join("live.json");
+    let state = State::new(store, resolvers, args.workers.max(1), note)?;
+    let mut daemon = Daemon {
+        state: Arc::new(Mutex::new(state)),
+        supervisor: Supervisor::new(&args),
+        sender,
+        connects: Arc::new(AtomicUsize::new(0)),
+        restart_at: Instant::now(),
+    };
+    daemon.begin()?;
+    api::serve(listener, Arc::clone(&daemon.state))?;
+    println!("pontoon: ready, API socket {}", socket.display());
+    std::io::stdout().flush()?;
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::debug!("systemd was not notified: {error}");
+    }
+    daemon.run(&events);
+    daemon.end();
+    store::remove(&socket)?;
+    Ok(())
+}
+
+fn start_log() {
+    let subscriber =
+        tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false);
+    let _ = subscriber.with_max_level(tracing::Level::INFO).try_init();
+}
+
+fn watch_signals(events: SyncSender<Event>) -> anyhow::Result<()> {
+    let wait = move || {
+        while let Ok(signal) = sys::wait_signal() {
+            let _ = events.send(Event::Signal(signal));
+        }
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(wait)?;
+    Ok(())
+}
+
+struct Daemon {
+    state: Arc<Mutex<State>>,
+    supervisor: Supervisor,
+    sender: SyncSender<Event>,
+    connects: Arc<AtomicUsize>,
+    /// A datapath that dies at once is not started more than once a second.
+    restart_at: Instant,
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Daemon {
+    /// Takes over the datapath that runs or starts one, then starts the networks marked for it.
+    fn begin(&mut self) -> anyhow::Result<()> {
+        let mut state = lock(&self.state);
+        let found = self.supervisor.take_over(&self.sender);
+        let result = if let Some((link, document)) = found {
+            tracing::info!("datapath taken over, pid {}", link.pid);
+            state.live = Live::load(&state.note);
+            state.live.keep_running(&document);
+            state.workers = link.workers.max(1);
+            self.supervisor.workers = state.workers;
+            state.link = Some(link);
+            state.send_resolvers().and_then(|()| state.apply())
+        } else {
+            state.link = Some(self.supervisor.start(&self.sender)?);
+            self.restart_at = Instant::now() + TICK;
+            state.restore()
+        };
+        result.map_err(|failure| anyhow::anyhow!("{}", failure.message))?;
+        state.autostart();
+        Ok(())
+    }
+
+    fn run(&mut self, events: &Receiver<Event>) {
+        let mut next_tick = Instant::now() + TICK;
+        loop {
+            match events.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
+                Ok(Event::Signal(signal)) => {
+                    tracing::info!("signal {signal}: ending");
+                    return;
+                }
+                Ok(event) => self.act(event),
+                Err(RecvTimeoutError::Timeout) => {
+                    next_tick = Instant::now() + TICK;
+                    self.tick();
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn act(&mut self, event: Event) {
+        match event {
+            Event::Signal(_) => {}
+            Event::PortFailed { port, reason } => lock(&self.state).port_failed(port, &printable(&reason)),
+            Event::NeedTcp { ticket, resolver } => self.connect(ticket, resolver),
+            Event::Gone(number) => {
+                let mut state = lock(&self.state);
+                if state.link.as_ref().is_some_and(|link| link.number == number) {
+                    tracing::error!("the datapath process is gone");
+                    state.link = None;
+                }
+                drop(state);
+                self.restart();
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        self.restart();
+        let mut state = lock(&self.state);
+        if state.link.is_none() {
+            return;
+        }
+        state.repair();
+        if state.resolvers.changed() {
+            tracing::info!("resolvers changed: {:?}", state.resolvers.servers());
+            if let Err(failure) = state.send_resolvers().and_then(|()| state.apply()) {
+                tracing::error!("resolvers: {}", failure.message);
+            }
+        }
+    }
+
+    /// Starts a datapath in place of one that died, and gives it what was active.
+    fn restart(&mut self) {
+        let mut state = lock(&self.state);
+        if state.link.is_some() || Instant::now() < self.restart_at {
+            return;
+        }
+        self.restart_at = Instant::now() + TICK;
+        match self.supervisor.start(&self.sender) {
+            Ok(link) => {
+                state.link = Some(link);
+                if let Err(failure) = state.restore() {
+                    tracing::error!("the networks could not be restored: {}", failure.message);
+                }
+            }
+            Err(error) => tracing::error!("{error:#}"),
+        }
+    }
+
+    /// Makes a TCP connection to a resolver in a thread of its own and hands it over.
+    fn connect(&self, ticket: u32, resolver: u16) {
+        let state = lock(&self.state);
+        let Some(writer) = state.link.as_ref().map(link::Link::writer) else {
+            return;
+        };
+        let server = state.resolvers.servers().get(usize::from(resolver)).copied();
+        drop(state);
+        let connects = Arc::clone(&self.connects);
+        let crowded = connects.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTS;
+        let run = move || {
+            let stream = server.filter(|_| !crowded).map(resolvers::tcp);
+            let fds: Vec<OwnedFd> = match stream {
+                Some(Ok(stream)) => vec![stream.into()],
+                Some(Err(error)) => {
+                    tracing::warn!("resolver {resolver} by TCP: {error}");
+                    Vec::new()
+                }
+                None => Vec::new(),
+            };
+            if let Err(error) = link::send(&writer, &ToDatapath::Tcp { ticket }, &fds) {
+                tracing::debug!("TCP socket for the datapath: {error}");
+            }
+            connects.fetch_sub(1, Ordering::Relaxed);
+        };
+        if crowded {
+            run();
+        } else if std::thread::Builder::new().name("resolver-tcp".into()).spawn(run).is_err() {
+            self.connects.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends the datapath; taps go with their last descriptor.
+    fn end(&mut self) {
+        let mut state = lock(&self.state);
+        if let Some(link) = state.link.take() {
+            let _ = link.send(&ToDatapath::Quit, &[]);
+            self.supervisor.finish(&link);
+        }
+        state.held.clear();
+        let _ = store::remove(&state.note);
+    }
+}

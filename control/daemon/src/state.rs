@@ -1,0 +1,175 @@
+//! All that control knows, behind one lock, and the one way to change what the datapath runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use pontoon_netxml::Network;
+use pontoon_proto::message::{PortKind, ToDatapath};
+
+use crate::document;
+use crate::failure::{Answer, fail, internal, operation};
+use crate::leases;
+use crate::link::Link;
+use crate::live::Live;
+use crate::resolvers::{Resolvers, SOCKETS_EACH};
+use crate::store::{Store, replace};
+
+/// Descriptors of a port, kept so that the device outlives the datapath.
+pub(crate) struct Held {
+    pub(crate) kind: PortKind,
+    pub(crate) fds: Vec<OwnedFd>,
+}
+
+pub(crate) struct State {
+    pub(crate) store: Store,
+    pub(crate) defined: BTreeMap<String, Network>,
+    pub(crate) live: Live,
+    pub(crate) held: BTreeMap<u16, Held>,
+    /// Ports whose device failed; they are attached anew when it is back.
+    pub(crate) failed: BTreeSet<u16>,
+    pub(crate) link: Option<Link>,
+    pub(crate) resolvers: Resolvers,
+    /// Queues of every tap.
+    pub(crate) workers: u16,
+    pub(crate) note: PathBuf,
+}
+
+impl State {
+    pub(crate) fn new(
+        store: Store,
+        resolvers: Resolvers,
+        workers: u16,
+        note: PathBuf,
+    ) -> std::io::Result<Self> {
+        let defined = store.load()?.into_iter().map(|network| (network.name.clone(), network)).collect();
+        let live = Live::default();
+        let (held, failed) = (BTreeMap::new(), BTreeSet::new());
+        Ok(Self { store, defined, live, held, failed, link: None, resolvers, workers, note })
+    }
+
+    /// A network by UUID or name: its canonical name.
+    pub(crate) fn find(&self, network: &str) -> Answer<String> {
+        let all = || self.defined.values().chain(self.live.networks.iter().map(|live| &live.network));
+        if network.len() == 36
+            && let Ok(uuid) = uuid::Uuid::parse_str(network)
+            && let Some(found) = all().find(|other| other.uuid == Some(uuid))
+        {
+            return Ok(found.name.clone());
+        }
+        if all().any(|other| other.name == network) {
+            return Ok(network.to_owned());
+        }
+        Err(fail(format!("Network not found: no network with matching name '{network}'")))
+    }
+
+    pub(crate) fn link(&self) -> Answer<&Link> {
+        self.link
+            .as_ref()
+            .ok_or_else(|| operation("the datapath process is not running; it is being restarted"))
+    }
+
+    /// Makes a change to what is active: all of it, or none.
+    pub(crate) fn change<T>(&mut self, change: impl FnOnce(&mut Self) -> Answer<T>) -> Answer<T> {
+        self.link()?.drain();
+        let before = self.live.clone();
+        let result = change(self).and_then(|value| self.apply().map(|()| value));
+        if result.is_err() {
+            let generation = self.live.generation;
+            self.live = Live { generation, ..before };
+            self.forget_ports();
+            self.link.as_ref().map(Link::drain);
+            if let Err(failure) = self.apply() {
+                tracing::error!("the state before could not be restored: {}", failure.message);
+            }
+        }
+        self.forget_ports();
+        result
+    }
+
+    /// Sends the document, waits until it runs, and notes it.
+    pub(crate) fn apply(&mut self) -> Answer<()> {
+        self.live.generation += 1;
+        let resolvers = u16::try_from(self.resolvers.servers().len()).unwrap_or(0);
+        let document = document::build(&self.live, &self.failed, resolvers);
+        self.link()?.apply(document)?;
+        self.write_note();
+        Ok(())
+    }
+
+    pub(crate) fn write_note(&self) {
+        let written = serde_json::to_vec(&self.live)
+            .map_err(std::io::Error::from)
+            .and_then(|bytes| replace(&self.note, &bytes));
+        if let Err(error) = written {
+            tracing::error!("{} cannot be written: {error}", self.note.display());
+        }
+    }
+
+    /// Closes descriptors of ports that are no more.
+    fn forget_ports(&mut self) {
+        let ports = self.live.ports();
+        self.held.retain(|port, _| ports.contains(port));
+        self.failed.retain(|port| ports.contains(port));
+    }
+
+    /// Hands a port's descriptors to the datapath and keeps them here.
+    pub(crate) fn attach(&mut self, port: u16, held: Held) -> Answer<()> {
+        self.send_port(port, &held)?;
+        self.failed.remove(&port);
+        self.held.insert(port, held);
+        Ok(())
+    }
+
+    fn send_port(&self, port: u16, held: &Held) -> Answer<()> {
+        let message = ToDatapath::Attach { port, kind: held.kind, vnet_header: true };
+        self.link()?.send(&message, &held.fds)
+    }
+
+    /// Hands over the lease log of an active network that has DHCP.
+    pub(crate) fn send_lease_log(&self, id: u16, network: &Network) -> Answer<()> {
+        if document::dhcp_ip(network).is_none() {
+            return Ok(());
+        }
+        let path = self.store.leases(&network.name);
+        let (file, log) = leases::compact(&path)
+            .map_err(|error| internal(format!("cannot write '{}': {error}", path.display())))?;
+        if log.damaged > 0 {
+            tracing::warn!("{}: {} damaged lines were dropped", path.display(), log.damaged);
+        }
+        let message = ToDatapath::LeaseLog { network: id, leases: log.leases };
+        self.link()?.send(&message, &[file.into()])
+    }
+
+    pub(crate) fn send_resolvers(&self) -> Answer<()> {
+        let sockets = self.resolvers.sockets();
+        let sockets = sockets.map_err(|error| internal(format!("sockets to the resolvers: {error}")))?;
+        let resolvers = u16::try_from(self.resolvers.servers().len()).unwrap_or(0);
+        let sockets_per_resolver = if resolvers == 0 { 0 } else { SOCKETS_EACH };
+        self.link()?.send(&ToDatapath::Resolvers { resolvers, sockets_per_resolver }, &sockets)
+    }
+
+    /// Gives a fresh datapath all that is active.
+    pub(crate) fn restore(&mut self) -> Answer<()> {
+        self.failed.clear();
+        for port in self.live.ports() {
+            match self.held.get(&port) {
+                Some(held) => self.send_port(port, held)?,
+                None => self.reopen_or_fail(port),
+            }
+        }
+        for live in &self.live.networks {
+            self.send_lease_log(live.id, &live.network)?;
+        }
+        self.send_resolvers()?;
+        self.apply()
+    }
+
+    fn reopen_or_fail(&mut self, port: u16) {
+        let opened = self.reopen(port);
+        if let Err(failure) = opened.and_then(|held| self.attach(port, held)) {
+            tracing::error!("port {port} could not be made again: {}", failure.message);
+            self.failed.insert(port);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Kernel calls that safe crates do not wrap: tap and packet-socket set-up, the signal mask, network namespaces.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::mem::{size_of, size_of_val, zeroed};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+/// Bytes of `virtio_net_hdr_v1`, before each frame of a tap.
+const TAP_HEADER: libc::c_int = 12;
+/// Offload sets, best first: with USO (Linux 6.2), with ECN, plain TSO.
+const OFFLOADS: [libc::c_ulong; 3] = [0x6f, 0x0f, 0x07];
+const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
+const PACKET_FANOUT_HASH: u32 = 0;
+const PACKET_FANOUT_FLAG_UNIQUEID: u32 = 0x2000;
+
+/// Opens `queues` queues of a new tap in the calling thread's network namespace. `EBUSY` when the name exists.
+pub(crate) fn open_tap(name: &str, queues: u16) -> io::Result<Vec<OwnedFd>> {
+    let mut fds = Vec::new();
+    for queue in 0..queues.max(1) {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+            .open("/dev/net/tun")?;
+        let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
+        if queue == 0 {
+            flags |= libc::IFF_TUN_EXCL;
+        }
+        set_interface(file.as_raw_fd(), name, flags)?;
+        set_framing(file.as_raw_fd())?;
+        fds.push(file.into());
+    }
+    Ok(fds)
+}
+
+fn set_interface(fd: RawFd, name: &str, flags: libc::c_int) -> io::Result<()> {
+    // SAFETY: `ifreq` is plain integers and byte arrays, for which all zeroes is a value.
+    let mut request: libc::ifreq = unsafe { zeroed() };
+    if name.len() >= request.ifr_name.len() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "interface name longer than 15 bytes"));
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = (flags & 0xffff) as u16 as libc::c_short;
+    // SAFETY: TUNSETIFF reads and writes one `ifreq`, which outlives the call. No safe crate of ours has it.
+    check(unsafe { libc::ioctl(fd, libc::TUNSETIFF as libc::Ioctl, &raw mut request) })
+}
+
+/// Header size and offloads belong to the device and outlive a close, so every open sets both.
+fn set_framing(fd: RawFd) -> io::Result<()> {
+    let header = TAP_HEADER;
+    // SAFETY: TUNSETVNETHDRSZ reads one int, which outlives the call.
+    check(unsafe { libc::ioctl(fd, libc::TUNSETVNETHDRSZ as libc::Ioctl, &raw const header) })?;
+    let mut last = Ok(());
+    for offloads in OFFLOADS {
+        // SAFETY: TUNSETOFFLOAD takes the mask by value; no memory is touched.
+        last = check(unsafe { libc::ioctl(fd, libc::TUNSETOFFLOAD as libc::Ioctl, offloads) });
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
+}
+
+/// Opens `queues` raw packet sockets on interface `index` of the calling thread's network namespace: promiscuous,
+/// a 10-byte `virtio_net_hdr` before each frame, own frames not looped back, flows spread by hash.
+pub(crate) fn open_packet(index: u32, queues: u16) -> io::Result<Vec<OwnedFd>> {
+    let mut fds: Vec<OwnedFd> = Vec::new();
+    for _ in 0..queues.max(1) {
+        let fd = packet_socket(index)?;
+        if queues > 1 {
+            join_fanout(&fd, fds.first())?;
+        }
+        fds.push(fd);
+    }
+    Ok(fds)
+}
+
+fn packet_socket(index: u32) -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: socket(2) touches no memory. Protocol 0 receives nothing before the bind below.
+    let raw = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
+    check(raw)?;
+    // SAFETY: the kernel just returned this descriptor and nobody else owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+    set_option(&fd, libc::PACKET_VNET_HDR, &1i32)?;
+    set_option(&fd, PACKET_IGNORE_OUTGOING, &1i32)?;
+    let member = libc::packet_mreq {
+        mr_ifindex: index.cast_signed(),
+        mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
+        mr_alen: 0,
+        mr_address: [0; 8],
+    };
+    set_option(&fd, libc::PACKET_ADD_MEMBERSHIP, &member)?;
+    // SAFETY: `sockaddr_ll` is plain integers, for which all zeroes is a value.
+    let mut address: libc::sockaddr_ll = unsafe { zeroed() };
+    address.sll_family = libc::AF_PACKET as libc::c_ushort;
+    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    address.sll_ifindex = index.cast_signed();
+    let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the pointer and length describe the `sockaddr_ll` above, which outlives the call.
+    check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), length) })?;
+    Ok(fd)
+}
+
+/// The first socket asks the kernel for a free group, the others join it.
+fn join_fanout(fd: &OwnedFd, first: Option<&OwnedFd>) -> io::Result<()> {
+    let Some(first) = first else {
+        return set_option(
+            fd,
+            libc::PACKET_FANOUT,
+            &((PACKET_FANOUT_HASH | PACKET_FANOUT_FLAG_UNIQUEID) << 16),
+        );
+    };
+    let mut group = 0u32;
+    let mut length = size_of::<u32>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `group`; both outlive the call.
+    check(unsafe {
+        libc::getsockopt(
+            first.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_FANOUT,
+            (&raw mut group).cast(),
+            &raw mut length,
+        )
+    })?;
+    set_option(fd, libc::PACKET_FANOUT, &((PACKET_FANOUT_HASH << 16) | (group & 0xffff)))
+}
+
+fn set_option<T>(fd: &OwnedFd, option: libc::c_int, value: &T) -> io::Result<()> {
+    let length = size_of_val(value) as libc::socklen_t;
+    // SAFETY: the kernel reads `length` bytes of `value`, a plain C integer or struct without padding.
+    check(unsafe {
+        libc::setsockopt(fd.as_raw_fd(), libc::SOL_PACKET, option, std::ptr::from_ref(value).cast(), length)
+    })
+}
+
+/// Blocks SIGTERM and SIGINT in this thread and those it starts, for [`wait_signal`]. `Command` empties the mask
+/// of its children again.
+pub(crate) fn block_signals() -> io::Result<()> {
+    let set = signals();
+    // SAFETY: `set` is initialised and outlives the call; the old mask is not asked for.
+    match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+/// Waits until one of the signals of [`block_signals`] arrives.
+pub(crate) fn wait_signal() -> io::Result<i32> {
+    let set = signals();
+    let mut signal = 0;
+    // SAFETY: both pointers are to locals that outlive the call.
+    match unsafe { libc::sigwait(&raw const set, &raw mut signal) } {
+        0 => Ok(signal),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+fn signals() -> libc::sigset_t {
+    // SAFETY: sigemptyset initialises the set wholly; sigaddset with a valid signal cannot fail.
+    unsafe {
+        let mut set = zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGTERM);
+        libc::sigaddset(&raw mut set, libc::SIGINT);
+        set
+    }
+}
+
+/// Runs `work` in the named network namespace (`/run/netns/NAME`), in a thread of its own so that no other code
+/// sees the change; without a name, in this thread's.
+pub(crate) fn in_netns<T: Send>(
+    netns: Option<&str>,
+    work: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
+    let Some(name) = netns else {
+        return work();
+    };
+    if name.is_empty() || name.contains('/') || name.starts_with('.') {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a name of a network namespace"));
+    }
+    let file = std::fs::File::open(format!("/run/netns/{name}"))?;
+    let run = move || {
+        let kind = rustix::thread::LinkNameSpaceType::Network;
+        rustix::thread::move_into_link_name_space(file.as_fd(), Some(kind))?;
+        work()
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(run).join().unwrap_or_else(|_| Err(io::Error::other("the namespace's thread failed")))
+    })
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,286 @@
+//! The verbs of the API.
+
+use pontoon_netxml::{DumpOptions, Network};
+use pontoon_proto::api::{BridgeInfo, Failure, LeaseInfo, MacInfo, NetworkInfo, Reply, Request, Response};
+
+use crate::defaults::{self, hex, parse_mac};
+use crate::document;
+use crate::failure::{Answer, fail, internal, invalid, operation};
+use crate::leases;
+use crate::netlink;
+use crate::ports::Wanted;
+use crate::state::State;
+use crate::store::usable_name;
+
+impl State {
+    /// Answers one request.
+    pub(crate) fn answer(&mut self, request: Request) -> Response {
+        let name = name(&request);
+        match self.dispatch(request) {
+            Ok(reply) => Response::Parameters(reply),
+            Err(failure) => {
+                tracing::info!("{name}: {}", failure.message);
+                Response::Error(failure)
+            }
+        }
+    }
+
+    fn dispatch(&mut self, request: Request) -> Answer<Reply> {
+        match request {
+            Request::Ping => Ok(done()),
+            Request::NetDefine { xml, file } => self.define(&xml, &file),
+            Request::NetCreate { xml, file } => self.create(&xml, &file),
+            Request::NetStart { network } => self.start_defined(&network),
+            Request::NetDestroy { network } => {
+                let name = self.find(&network)?;
+                self.stop(&name).map(|()| done())
+            }
+            Request::NetUndefine { network } => self.undefine(&network),
+            Request::NetAutostart { network, disable } => self.set_autostart(&network, !disable),
+            Request::NetList => Ok(Reply::Networks { networks: self.list() }),
+            Request::NetInfo { network } => {
+                let name = self.find(&network)?;
+                Ok(Reply::Network { network: self.info_of(&name) })
+            }
+            Request::NetDumpxml { network, inactive } => self.dumpxml(&network, inactive),
+            Request::NetDhcpLeases { network, mac } => self.dhcp_leases(&network, mac.as_deref()),
+            Request::AttachInterface { domain, kind, source, target, mac, netns } => {
+                let wanted = Wanted { domain, kind, source, target, mac, netns };
+                let (interface, mac) = self.attach_interface(wanted)?;
+                Ok(Reply::Attached { interface, mac: hex(&mac) })
+            }
+            Request::DetachInterface { domain, kind, mac } => {
+                self.detach_interface(&domain, &kind, mac.as_deref()).map(|()| done())
+            }
+            Request::Bridges => Ok(Reply::Bridges { bridges: self.bridges() }),
+            Request::BridgeMacs { bridge } => self.bridge_macs(&bridge),
+            Request::Status => {
+                let link = self.link()?;
+                link.drain();
+                Ok(Reply::Status { status: link.status()?, pid: link.pid })
+            }
+        }
+    }
+
+    /// Reads a definition, checks it against the others and fills in what it leaves out.
+    fn read(&self, xml: &str, file: &str) -> Answer<Network> {
+        let mut network = pontoon_netxml::parse(xml).map_err(|error| xml_failure(&error, file))?;
+        let name = network.name.clone();
+        if !usable_name(&name) {
+            return Err(fail(format!("XML error: name {name} cannot contain '/' or begin with '.'")));
+        }
+        let same = self.defined.get(&name).or_else(|| self.live.by_name(&name).map(|live| &live.network));
+        let others = || {
+            let live = self.live.networks.iter().map(|live| &live.network);
+            self.defined.values().chain(live).filter(|other| other.name != name)
+        };
+        if let Some(uuid) = network.uuid {
+            if let Some(other) = others().find(|other| other.uuid == Some(uuid)) {
+                return Err(operation(format!(
+                    "network '{}' is already defined with uuid {uuid}",
+                    other.name
+                )));
+            }
+            if let Some(old) = same.and_then(|same| same.uuid).filter(|old| *old != uuid) {
+                return Err(operation(format!("network '{name}' already exists with uuid {old}")));
+            }
+        }
+        let links = netlink::links().map_err(|error| internal(format!("listing interfaces: {error}")))?;
+        let used = |bridge: &str| others().any(|other| other.bridge.name.as_deref() == Some(bridge));
+        let taken = |bridge: &str| used(bridge) || links.iter().any(|link| link.name == bridge);
+        defaults::fill(&mut network, same, taken)?;
+        if let Some(bridge) = network.bridge.name.as_deref().filter(|_| network.forward.mode.owns_bridge()) {
+            defaults::check_interface_name(bridge)?;
+            if used(bridge) {
+                return Err(internal(format!("bridge name '{bridge}' already in use.")));
+            }
+        }
+        Ok(network)
+    }
+
+    fn define(&mut self, xml: &str, file: &str) -> Answer<Reply> {
+        let network = self.read(xml, file)?;
+        self.store.save(&network)?;
+        let (name, warnings) = (network.name.clone(), network.not_acting());
+        self.defined.insert(name.clone(), network);
+        Ok(Reply::Defined { name, warnings })
+    }
+
+    fn create(&mut self, xml: &str, file: &str) -> Answer<Reply> {
+        let network = self.read(xml, file)?;
+        if self.live.by_name(&network.name).is_some() {
+            return Err(invalid(format!("network is already active as '{}'", network.name)));
+        }
+        let (name, warnings) = (network.name.clone(), network.not_acting());
+        self.start(network)?;
+        Ok(Reply::Defined { name, warnings })
+    }
+
+    fn start_defined(&mut self, network: &str) -> Answer<Reply> {
+        let name = self.find(network)?;
+        let defined = self.defined.get(&name).cloned();
+        let definition = defined.ok_or_else(|| invalid("network is already active"))?;
+        let warnings = definition.not_acting();
+        self.start(definition)?;
+        Ok(Reply::Done { warnings })
+    }
+
+    fn undefine(&mut self, network: &str) -> Answer<Reply> {
+        let name = self.find(network)?;
+        if !self.defined.contains_key(&name) {
+            return Err(invalid("can't undefine transient network"));
+        }
+        self.store.remove(&name)?;
+        self.defined.remove(&name);
+        if self.live.by_name(&name).is_none() {
+            let _ = crate::store::remove(&self.store.leases(&name));
+        }
+        Ok(done())
+    }
+
+    fn set_autostart(&mut self, network: &str, on: bool) -> Answer<Reply> {
+        let name = self.find(network)?;
+        if !self.defined.contains_key(&name) {
+            return Err(invalid("cannot set autostart for transient network"));
+        }
+        self.store.set_autostart(&name, on).map(|()| done())
+    }
+
+    /// Starts what is marked; failures are logged and the rest goes on.
+    pub(crate) fn autostart(&mut self) {
+        let marked = self.defined.values().filter(|network| {
+            self.store.autostart(&network.name) && self.live.by_name(&network.name).is_none()
+        });
+        for network in marked.cloned().collect::<Vec<_>>() {
+            let name = network.name.clone();
+            match self.start(network) {
+                Ok(()) => tracing::info!("network '{name}' started"),
+                Err(Failure { message, detail }) => {
+                    tracing::error!(
+                        "network '{name}' was not started: {message} {}",
+                        detail.unwrap_or_default()
+                    );
+                }
+            }
+        }
+    }
+
+    fn list(&self) -> Vec<NetworkInfo> {
+        let transient = self.live.networks.iter().map(|live| &live.network.name);
+        let names: std::collections::BTreeSet<_> = self.defined.keys().chain(transient).collect();
+        names.into_iter().map(|name| self.info_of(name)).collect()
+    }
+
+    pub(crate) fn info_of(&self, name: &str) -> NetworkInfo {
+        let live = self.live.by_name(name).map(|live| &live.network);
+        let defined = self.defined.get(name);
+        let network = live.or(defined);
+        NetworkInfo {
+            name: name.to_owned(),
+            uuid: network.and_then(|network| network.uuid).unwrap_or_default().to_string(),
+            active: live.is_some(),
+            persistent: defined.is_some(),
+            autostart: defined.is_some() && self.store.autostart(name),
+            bridge: network.and_then(|network| network.bridge.name.clone()),
+        }
+    }
+
+    fn dumpxml(&self, network: &str, inactive: bool) -> Answer<Reply> {
+        let name = self.find(network)?;
+        let defined = self.defined.get(&name);
+        let xml = match (self.live.by_name(&name), defined) {
+            (Some(live), defined) if !inactive || defined.is_none() => {
+                let count = self.live.guests.iter().filter(|guest| guest.network == live.id).count();
+                let connections = u32::try_from(count).ok().filter(|count| *count > 0 && !inactive);
+                live.network.to_xml(&DumpOptions { inactive, connections })
+            }
+            (_, Some(defined)) => defined.to_xml(&DumpOptions { inactive, connections: None }),
+            _ => return Err(internal("network vanished")),
+        };
+        Ok(Reply::Xml { xml })
+    }
+
+    fn dhcp_leases(&self, network: &str, mac: Option<&str>) -> Answer<Reply> {
+        let name = self.find(network)?;
+        let mac = mac.map(parse_mac).transpose()?;
+        let definition =
+            self.live.by_name(&name).map(|live| &live.network).or_else(|| self.defined.get(&name));
+        let net = definition.and_then(document::address);
+        let path = self.store.leases(&name);
+        let log = leases::read(&path)
+            .map_err(|error| internal(format!("cannot read '{}': {error}", path.display())))?;
+        if log.damaged > 0 {
+            tracing::warn!("{}: {} lines cannot be read", path.display(), log.damaged);
+        }
+        let mut found: Vec<LeaseInfo> = leases::current(log.leases, leases::now())
+            .into_iter()
+            .filter(|lease| mac.is_none_or(|mac| mac == lease.mac))
+            .map(|lease| LeaseInfo {
+                expiry: lease.expiry,
+                mac: hex(&lease.mac),
+                ip: lease.ip,
+                prefix: net.map_or(32, |net| net.prefix_len()),
+                hostname: lease.hostname,
+                client_id: lease.client_id.as_deref().map(hex),
+            })
+            .collect();
+        found.sort_by(|one, other| (&one.mac, one.ip).cmp(&(&other.mac, other.ip)));
+        Ok(Reply::Leases { leases: found })
+    }
+
+    fn bridges(&self) -> Vec<BridgeInfo> {
+        let mut bridges: Vec<BridgeInfo> = self
+            .live
+            .networks
+            .iter()
+            .map(|live| {
+                let guests = self.live.guests.iter().filter(|guest| guest.network == live.id);
+                let mut interfaces: Vec<String> = guests.map(|guest| guest.ifname.clone()).collect();
+                interfaces.sort();
+                BridgeInfo {
+                    name: live.bridge().to_owned(),
+                    mac: hex(&live.network.mac.unwrap_or_default()),
+                    stp: live.network.bridge.stp,
+                    interfaces,
+                }
+            })
+            .collect();
+        bridges.sort_by(|one, other| one.name.cmp(&other.name));
+        bridges
+    }
+
+    fn bridge_macs(&self, bridge: &str) -> Answer<Reply> {
+        let live = self.live.networks.iter().find(|live| live.bridge() == bridge);
+        let live = live.ok_or_else(|| fail(format!("bridge {bridge} does not exist!")))?;
+        let link = self.link()?;
+        link.drain();
+        let status = link.status()?;
+        let mac = live.network.mac.unwrap_or_default();
+        let mut macs = vec![MacInfo { port: live.port, mac: hex(&mac), local: true, age_seconds: 0 }];
+        let learned = status.macs.iter().filter(|entry| entry.network == live.id && entry.mac != mac);
+        macs.extend(learned.map(|entry| MacInfo {
+            port: entry.port,
+            mac: hex(&entry.mac),
+            local: false,
+            age_seconds: entry.age_seconds,
+        }));
+        macs.sort_by(|one, other| one.mac.cmp(&other.mac));
+        Ok(Reply::Macs { macs })
+    }
+}
+
+fn done() -> Reply {
+    Reply::Done { warnings: Vec::new() }
+}
+
+/// The first line is the message; the rest points at the place in the file.
+fn xml_failure(error: &pontoon_netxml::Error, file: &str) -> Failure {
+    let detail = error.render(file).split_once('\n').map(|(_, rest)| rest.to_owned());
+    Failure { message: error.message.clone(), detail }
+}
+
+/// The verb as it is called on the wire, for the log.
+fn name(request: &Request) -> String {
+    let value = serde_json::to_value(request).unwrap_or_default();
+    value.get("method").and_then(|method| method.as_str()).unwrap_or("?").to_owned()
+}

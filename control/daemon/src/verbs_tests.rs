@@ -1,0 +1,173 @@
+//! The verbs' answers. What needs no device runs everywhere; the rest wants a network namespace of its own:
+//! `unshare -n cargo test -p pontoon-control -- --ignored`.
+
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::mpsc::sync_channel;
+
+use pontoon_proto::Document;
+use pontoon_proto::api::{Failure, Reply, Request, Response};
+use pontoon_proto::codec;
+use pontoon_proto::message::{ToControl, ToDatapath};
+
+use crate::link::Link;
+use crate::netlink;
+use crate::resolvers::Resolvers;
+use crate::state::State;
+use crate::store::Store;
+
+fn scratch(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("pontoon-verbs-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&path);
+    path
+}
+
+fn state(root: &std::path::Path) -> State {
+    let store = Store::open(root).expect("store");
+    State::new(store, Resolvers::read(&root.join("none")), 1, root.join("live.json")).expect("state")
+}
+
+fn define(state: &mut State, xml: &str) -> Response {
+    state.answer(Request::NetDefine { xml: xml.into(), file: "n.xml".into() })
+}
+
+fn refused(response: Response) -> Failure {
+    match response {
+        Response::Error(failure) => failure,
+        Response::Parameters(reply) => panic!("not refused: {reply:?}"),
+    }
+}
+
+fn accepted(response: Response) -> Reply {
+    match response {
+        Response::Parameters(reply) => reply,
+        Response::Error(failure) => panic!("refused: {failure:?}"),
+    }
+}
+
+#[test]
+fn definitions_are_filled_in_kept_and_checked_against_each_other() {
+    let root = scratch("define");
+    let mut one = state(&root);
+    accepted(define(&mut one, "<network><name>a</name></network>"));
+    let uuid = one.info_of("a").uuid;
+    accepted(define(&mut one, "<network><name>a</name><mtu size='1400'/></network>"));
+    assert_eq!(one.info_of("a").uuid, uuid);
+    let twin = format!("<network><name>b</name><uuid>{uuid}</uuid></network>");
+    assert_eq!(
+        refused(define(&mut one, &twin)).message,
+        format!("operation failed: network 'a' is already defined with uuid {uuid}")
+    );
+    let other = "<network><name>a</name><uuid>3e3fce45-4f53-4fa7-bb32-11f34168b82b</uuid></network>";
+    assert_eq!(
+        refused(define(&mut one, other)).message,
+        format!("operation failed: network 'a' already exists with uuid {uuid}")
+    );
+    let bridge = one.info_of("a").bridge.expect("bridge");
+    let same = format!("<network><name>c</name><bridge name='{bridge}'/></network>");
+    assert_eq!(
+        refused(define(&mut one, &same)).message,
+        format!("internal error: bridge name '{bridge}' already in use.")
+    );
+    assert!(refused(define(&mut one, "<network>")).detail.is_some());
+    accepted(one.answer(Request::NetAutostart { network: uuid.clone(), disable: false }));
+    drop(one);
+    let again = state(&root);
+    let info = again.info_of("a");
+    assert_eq!((info.uuid, info.autostart, info.active, info.persistent), (uuid, true, false, true));
+    std::fs::remove_dir_all(&root).expect("clean");
+}
+
+#[test]
+fn failures_have_libvirts_words() {
+    let root = scratch("words");
+    let mut state = state(&root);
+    accepted(define(&mut state, "<network><name>a</name></network>"));
+    let unknown = Request::NetStart { network: "x".into() };
+    assert_eq!(
+        refused(state.answer(unknown)).message,
+        "Network not found: no network with matching name 'x'"
+    );
+    let inactive = "Requested operation is not valid: network 'a' is not active";
+    assert_eq!(refused(state.answer(Request::NetDestroy { network: "a".into() })).message, inactive);
+    let attach = Request::AttachInterface {
+        domain: "d".into(),
+        kind: "network".into(),
+        source: "a".into(),
+        target: None,
+        mac: None,
+        netns: None,
+    };
+    assert_eq!(refused(state.answer(attach)).message, inactive);
+    let detach = Request::DetachInterface { domain: "d".into(), kind: "network".into(), mac: None };
+    assert_eq!(refused(state.answer(detach)).message, "No interface found whose type is network");
+    accepted(state.answer(Request::NetUndefine { network: "a".into() }));
+    assert_eq!(accepted(state.answer(Request::NetList)), Reply::Networks { networks: Vec::new() });
+    std::fs::remove_dir_all(&root).expect("clean");
+}
+
+/// A datapath that agrees to everything.
+fn agreeable(stream: UnixStream) {
+    std::thread::spawn(move || {
+        while let Ok(Some((message, _))) = codec::receive::<ToDatapath>(&stream) {
+            let answer = match message {
+                ToDatapath::Hello => ToControl::Hello { pid: 1, workers: 1, document: Document::default() },
+                ToDatapath::Apply { document } if document.networks.iter().any(|n| n.name == "bad") => {
+                    ToControl::Refused { reason: "bad".into() }
+                }
+                ToDatapath::Apply { document } => ToControl::Applied { generation: document.generation },
+                _ => continue,
+            };
+            let _ = codec::send(&stream, &answer, &[]);
+        }
+    });
+}
+
+#[test]
+#[ignore = "makes taps: needs CAP_NET_ADMIN in a network namespace of its own"]
+fn networks_and_interfaces_come_and_go() {
+    let root = scratch("devices");
+    let mut state = state(&root);
+    let (ours, theirs) = UnixStream::pair().expect("pair");
+    agreeable(theirs);
+    let (events, _keep) = sync_channel(8);
+    state.link = Some(Link::open(ours, 1, events).expect("link").0);
+    let ip = "<ip address='192.168.122.1' netmask='255.255.255.0'><dhcp><range start='192.168.122.2' \
+        end='192.168.122.9'/></dhcp></ip>";
+    for name in ["a", "b", "bad"] {
+        let ip = ip.replace("122", if name == "bad" { "150" } else { "122" });
+        accepted(define(&mut state, &format!("<network><name>{name}</name>{ip}</network>")));
+    }
+    accepted(state.answer(Request::NetStart { network: "a".into() }));
+    assert!(netlink::link("virbr0").expect("links").is_some());
+    let clash = refused(state.answer(Request::NetStart { network: "b".into() }));
+    assert_eq!(clash.message, "internal error: Network is already in use by interface virbr0");
+    assert!(clash.detail.expect("detail").contains("192.168.123.0/24 is free"));
+    assert!(refused(state.answer(Request::NetStart { network: "bad".into() })).message.contains("refused"));
+    assert!(netlink::link("virbr2").expect("links").is_none());
+    let attach = Request::AttachInterface {
+        domain: "d".into(),
+        kind: "bridge".into(),
+        source: "virbr0".into(),
+        target: None,
+        mac: Some("52:54:00:01:02:03".into()),
+        netns: None,
+    };
+    let attached = Reply::Attached { interface: "vnet0".into(), mac: "52:54:00:01:02:03".into() };
+    assert_eq!(accepted(state.answer(attach)), attached);
+    assert!(netlink::link("vnet0").expect("links").is_some());
+    let Reply::Xml { xml } =
+        accepted(state.answer(Request::NetDumpxml { network: "a".into(), inactive: false }))
+    else {
+        panic!("no xml")
+    };
+    assert!(xml.contains("connections='1'"), "{xml}");
+    let detach = Request::DetachInterface { domain: "d".into(), kind: "network".into(), mac: None };
+    accepted(state.answer(detach));
+    assert!(netlink::link("vnet0").expect("links").is_none());
+    accepted(state.answer(Request::NetDestroy { network: "a".into() }));
+    assert!(netlink::link("virbr0").expect("links").is_none());
+    let sockets = crate::sys::open_packet(netlink::link("lo").expect("links").expect("lo").index, 2);
+    assert_eq!(sockets.expect("packet sockets").len(), 2);
+    std::fs::remove_dir_all(&root).expect("clean");
+}

@@ -1,0 +1,311 @@
+//! The conversation with control, one connection at a time. Everything control says is checked before it is used.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use pontoon_engine::PortId;
+use pontoon_ports::{HeaderSize, PacketQueue, Queue, TapQueue};
+use pontoon_proto::message::{Lease, MacEntry, PortKind, Status, ToControl, ToDatapath, UplinkStatus};
+use pontoon_proto::{codec, document::Document};
+
+use crate::compile::{self, Running};
+use crate::counters::{Sums, UplinkAddress};
+use crate::lease_log::LeaseJob;
+use crate::link::Link;
+use crate::mail::{Mail, Mailbox};
+use crate::queues::{Attached, MAX_PORTS};
+use crate::{resolver, worker};
+
+/// Workers answer mail within a turn; one that takes this long is stuck.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Exchanges over TCP at a time.
+const MAX_EXCHANGES: usize = 16;
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Closed,
+    Quit,
+}
+
+pub(crate) struct Service {
+    workers: Vec<Mailbox>,
+    link: Arc<Link>,
+    leases: Sender<LeaseJob>,
+    running: Running,
+    /// Queues of ports no document has named yet, one a worker.
+    pending: BTreeMap<PortId, Vec<Attached>>,
+    seed: u64,
+    exchanges: Arc<AtomicUsize>,
+}
+
+impl Service {
+    #[must_use]
+    pub(crate) fn new(workers: Vec<Mailbox>, link: Arc<Link>, leases: Sender<LeaseJob>, seed: u64) -> Self {
+        let (running, pending) = (Running::default(), BTreeMap::new());
+        Self { workers, link, leases, running, pending, seed, exchanges: Arc::default() }
+    }
+
+    /// Speaks with `control` until it goes.
+    pub(crate) fn serve(&mut self, control: &UnixStream) -> End {
+        let end = match self.link.connect(control) {
+            Ok(()) => self.converse(control),
+            Err(error) => {
+                tracing::warn!(%error, "connection to control");
+                End::Closed
+            }
+        };
+        for ticket in self.link.disconnect() {
+            self.tell_first(Mail::TcpAnswer { ticket, response: Vec::new() });
+        }
+        self.pending.clear();
+        end
+    }
+
+    fn converse(&mut self, control: &UnixStream) -> End {
+        loop {
+            match codec::receive::<ToDatapath>(control) {
+                Ok(Some((ToDatapath::Quit, _))) => {
+                    for worker in &self.workers {
+                        worker.send(Mail::Quit);
+                    }
+                    return End::Quit;
+                }
+                Ok(Some((message, fds))) => {
+                    if let Err(reason) = self.handle(message, fds) {
+                        tracing::warn!(reason, "refused");
+                        self.link.send(&ToControl::Refused { reason });
+                    }
+                }
+                Ok(None) => return End::Closed,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    tracing::warn!(%error, "connection to control");
+                    return End::Closed;
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, message: ToDatapath, fds: Vec<OwnedFd>) -> Result<(), String> {
+        match message {
+            ToDatapath::Hello => self.hello(),
+            ToDatapath::Attach { port, kind, vnet_header } => {
+                let attached = attach(port, kind, vnet_header, fds, self.workers.len())?;
+                self.pending.insert(port, attached);
+            }
+            ToDatapath::LeaseLog { network, leases } => self.lease_log(network, leases, fds)?,
+            ToDatapath::Resolvers { resolvers, sockets_per_resolver } => {
+                let expected = usize::from(resolvers) * usize::from(sockets_per_resolver);
+                if fds.len() != expected {
+                    return Err(format!("resolvers: {} sockets came, {expected} were named", fds.len()));
+                }
+                self.tell_first(Mail::Resolvers { sockets: fds });
+            }
+            ToDatapath::Tcp { ticket } => self.exchange(ticket, fds.into_iter().next()),
+            ToDatapath::Apply { document } => self.apply(document)?,
+            ToDatapath::Status => {
+                let status = self.status()?;
+                self.link.send(&ToControl::Status(Box::new(status)));
+            }
+            ToDatapath::Quit => {}
+        }
+        Ok(())
+    }
+
+    fn hello(&self) {
+        let workers = u16::try_from(self.workers.len()).unwrap_or(u16::MAX);
+        let document = self.running.document.clone();
+        self.link.send(&ToControl::Hello { pid: std::process::id(), workers, document });
+        self.link.send_failures();
+    }
+
+    fn lease_log(&self, network: u16, leases: Vec<Lease>, fds: Vec<OwnedFd>) -> Result<(), String> {
+        if usize::from(network) >= compile::MAX_IDS {
+            return Err(format!("lease-log.network: {network} is not below {}", compile::MAX_IDS));
+        }
+        let Ok([log]) = <[OwnedFd; 1]>::try_from(fds) else {
+            return Err("lease-log: exactly one descriptor has to come with it".to_owned());
+        };
+        self.lease_job(LeaseJob::Open { network, log: File::from(log) });
+        let leases = leases.into_iter().map(compile::lease).collect();
+        self.tell_first(Mail::Restore { network, leases });
+        Ok(())
+    }
+
+    fn exchange(&self, ticket: u32, socket: Option<OwnedFd>) {
+        // A ticket nobody waits for is late or wrong.
+        let Some(query) = self.link.take_query(ticket) else { return };
+        let Some(worker) = self.workers.first().cloned() else { return };
+        let (Some(socket), true) = (socket, self.exchanges.load(Ordering::Relaxed) < MAX_EXCHANGES) else {
+            worker.send(Mail::TcpAnswer { ticket, response: Vec::new() });
+            return;
+        };
+        let running = Arc::clone(&self.exchanges);
+        running.fetch_add(1, Ordering::Relaxed);
+        let helper = move || {
+            worker.send(Mail::TcpAnswer { ticket, response: resolver::exchange(socket, &query) });
+            running.fetch_sub(1, Ordering::Relaxed);
+        };
+        if let Err(error) = std::thread::Builder::new().name("dns-tcp".to_owned()).spawn(helper) {
+            tracing::warn!(%error, "no thread for DNS over TCP");
+            self.exchanges.fetch_sub(1, Ordering::Relaxed);
+            self.tell_first(Mail::TcpAnswer { ticket, response: Vec::new() });
+        }
+    }
+
+    /// Brings all workers to `document`; on refusal they stay where they are.
+    fn apply(&mut self, document: Document) -> Result<(), String> {
+        let next = self.running.next(document, self.seed)?;
+        let removed: Vec<PortId> = (self.running.document.ports.iter().map(|port| port.id))
+            .filter(|id| next.snapshot.port(*id).is_none())
+            .collect();
+        let generation = next.snapshot.generation;
+        let (mut attached, fresh) = self.take_attached(&next);
+        let (done, answers) = crossbeam_channel::bounded(self.workers.len());
+        for worker in self.workers.iter().rev() {
+            worker.send(Mail::Apply {
+                snapshot: Arc::clone(&next.snapshot),
+                attached: attached.pop().unwrap_or_default(),
+                removed: removed.clone(),
+                done: done.clone(),
+            });
+        }
+        let before = std::mem::replace(&mut self.running, next);
+        for _ in &self.workers {
+            if answers.recv_timeout(ANSWER_TIMEOUT) != Ok(generation) {
+                return Err(format!("a worker does not answer to generation {generation}"));
+            }
+        }
+        self.settle(&before, &fresh);
+        self.link.send(&ToControl::Applied { generation });
+        Ok(())
+    }
+
+    /// Pending queues of ports that `next` names, by worker; and those ports.
+    fn take_attached(&mut self, next: &Running) -> (Vec<Vec<Attached>>, Vec<PortId>) {
+        let mut by_worker: Vec<Vec<Attached>> = self.workers.iter().map(|_| Vec::new()).collect();
+        let named = self.pending.extract_if(.., |port, _| next.snapshot.port(*port).is_some());
+        let mut fresh = Vec::new();
+        for (port, queues) in named {
+            fresh.push(port);
+            for (worker, queue) in by_worker.iter_mut().zip(queues) {
+                worker.push(queue);
+            }
+        }
+        (by_worker, fresh)
+    }
+
+    /// Once no worker runs on `before` any more: forgets what only it knew.
+    fn settle(&self, before: &Running, fresh: &[PortId]) {
+        let gone = before.gone(&self.running);
+        for network in self.running.snapshot.networks.iter().flatten() {
+            gone.iter().for_each(|port| network.macs.flush_port(*port));
+        }
+        for network in before.closed_networks(&self.running) {
+            self.lease_job(LeaseJob::Close { network });
+        }
+        let snapshot = &self.running.snapshot;
+        self.link.retain_failures(|port| snapshot.port(port).is_some() && !fresh.contains(&port));
+    }
+
+    fn status(&self) -> Result<Status, String> {
+        let (reply, answers) = crossbeam_channel::bounded(self.workers.len());
+        for worker in &self.workers {
+            worker.send(Mail::Status { reply: reply.clone() });
+        }
+        let mut sums = Sums::default();
+        for _ in &self.workers {
+            let answer = answers.recv_timeout(ANSWER_TIMEOUT);
+            sums.add(answer.map_err(|_| "a worker does not answer".to_owned())?);
+        }
+        Ok(Status {
+            generation: self.running.snapshot.generation,
+            macs: self.macs(),
+            ports: sums.ports.into_values().collect(),
+            drops: sums.drops.into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
+            sessions: sums.sessions,
+            uplinks: sums.uplinks.into_iter().map(uplink_status).collect(),
+        })
+    }
+
+    fn macs(&self) -> Vec<MacEntry> {
+        let now = worker::now().mono;
+        let mut macs = Vec::new();
+        for (network, found) in (0u16..).zip(&self.running.snapshot.networks) {
+            let Some(found) = found else { continue };
+            found.macs.for_each(now, &mut |mac, port, age_seconds| {
+                macs.push(MacEntry { network, port, mac, age_seconds });
+            });
+        }
+        macs
+    }
+
+    fn tell_first(&self, mail: Mail) {
+        if let Some(worker) = self.workers.first() {
+            worker.send(mail);
+        }
+    }
+
+    fn lease_job(&self, job: LeaseJob) {
+        if self.leases.send(job).is_err() {
+            tracing::error!("the lease writer has ended");
+        }
+    }
+}
+
+fn uplink_status((id, found): UplinkAddress) -> UplinkStatus {
+    let address = found.and_then(|(subnet, _)| format!("{}/{}", subnet.address, subnet.prefix).parse().ok());
+    UplinkStatus { id, address, gateway: found.and_then(|(_, gateway)| gateway) }
+}
+
+/// One queue a worker. Workers beyond the descriptors get a copy they only write to.
+fn attach(
+    port: PortId,
+    kind: PortKind,
+    vnet_header: bool,
+    fds: Vec<OwnedFd>,
+    workers: usize,
+) -> Result<Vec<Attached>, String> {
+    let field = format!("attach.port {port}");
+    if usize::from(port) >= MAX_PORTS {
+        return Err(format!("{field}: is not below {MAX_PORTS}"));
+    }
+    if fds.is_empty() || fds.len() > workers {
+        return Err(format!("{field}: {} descriptors for {workers} workers", fds.len()));
+    }
+    if kind == PortKind::Tap && !vnet_header {
+        return Err(format!("{field}: a tap needs a vnet header"));
+    }
+    let copies = fds.iter().cycle().take(workers).skip(fds.len()).map(OwnedFd::try_clone);
+    let copies: io::Result<Vec<OwnedFd>> = copies.collect();
+    let copies = copies.map_err(|error| format!("{field}: {error}"))?;
+    let readers = fds.len();
+    let all = fds.into_iter().chain(copies).enumerate();
+    let queues = all.map(|(index, fd)| {
+        Ok(Attached { port, queue: queue(kind, vnet_header, fd)?, reads: index < readers })
+    });
+    queues.collect::<io::Result<_>>().map_err(|error| format!("{field}: {error}"))
+}
+
+fn queue(kind: PortKind, vnet_header: bool, fd: OwnedFd) -> io::Result<Queue> {
+    match kind {
+        PortKind::Tap => TapQueue::new(fd).map(Queue::Tap),
+        PortKind::Packet => {
+            let told = if vnet_header { HeaderSize::Ten } else { HeaderSize::None };
+            let header = HeaderSize::of(&fd).unwrap_or(told);
+            PacketQueue::new(fd, header).map(Queue::Packet)
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "service_tests.rs"]
+mod tests;
