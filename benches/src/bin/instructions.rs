@@ -1,0 +1,66 @@
+//! Runs one case for a number of frames, to be counted by `benches/instructions`.
+
+use std::process::ExitCode;
+
+use pontoon_benches::{Frame, Lab, Protocol, known_unicast, new_frames};
+use pontoon_sim::{GUEST_1, UPLINK};
+use pontoon_wire::frame::Packet;
+
+const SESSIONS: usize = 1024;
+const SLOTS: usize = 65_536;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let case = arguments.next().unwrap_or_default();
+    let Some(count) = arguments.next().and_then(|text| text.parse().ok()) else {
+        eprintln!("usage: instructions CASE FRAMES");
+        return ExitCode::FAILURE;
+    };
+    let mut lab = Lab::new(SLOTS);
+    match case.as_str() {
+        "empty" => each(&[known_unicast()], count, |frame| lab.nothing(frame)),
+        "parse" => each(&[known_unicast()], count, |frame| {
+            std::hint::black_box(Packet::parse(std::hint::black_box(frame)));
+            lab.nothing(frame);
+        }),
+        "switch" => each(&[known_unicast()], count, |frame| lab.receive(GUEST_1, frame)),
+        "nat-out" => outbound(&mut lab, count, Protocol::Udp),
+        "nat-out-tcp" => outbound(&mut lab, count, Protocol::Tcp),
+        "nat-in" => inbound(&mut lab, count, Protocol::Udp),
+        "nat-in-tcp" => inbound(&mut lab, count, Protocol::Tcp),
+        "nat-new" => each(&new_frames(), count, |frame| lab.receive(GUEST_1, frame)),
+        _ => {
+            eprintln!("no such case: {case}");
+            return ExitCode::FAILURE;
+        }
+    }
+    finish(&lab, count)
+}
+
+/// A case that drops its frames measures nothing.
+fn finish(lab: &Lab, count: usize) -> ExitCode {
+    if lab.out.sent >= count as u64 {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("only {} of {count} frames were sent", lab.out.sent);
+    lab.engine.drops().iter().for_each(|(reason, drops)| eprintln!("{}: {drops}", reason.name()));
+    ExitCode::FAILURE
+}
+
+fn each(frames: &[Frame], count: usize, mut work: impl FnMut(&Frame)) {
+    frames.iter().cycle().take(count).for_each(&mut work);
+}
+
+fn outbound(lab: &mut Lab, count: usize, protocol: Protocol) {
+    lab.open(SESSIONS, protocol);
+    lab.out.sent = 0;
+    let frames = lab.outbound_frames(SESSIONS, SESSIONS, protocol);
+    each(&frames, count, |frame| lab.receive(GUEST_1, frame));
+}
+
+fn inbound(lab: &mut Lab, count: usize, protocol: Protocol) {
+    lab.open(SESSIONS, protocol);
+    lab.out.sent = 0;
+    let frames = lab.inbound_frames(SESSIONS, SESSIONS, protocol);
+    each(&frames, count, |frame| lab.receive(UPLINK, frame));
+}

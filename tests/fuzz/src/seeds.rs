@@ -1,0 +1,265 @@
+//! Valid inputs to start from.
+
+use std::net::Ipv4Addr;
+
+use etherparse::{IpHeaders, Ipv4Header};
+use etherparse::{Ipv4Extensions, PacketBuilder, PacketBuilderStep, ip_number};
+use pontoon_engine::PortId;
+use pontoon_sim::{GATEWAY, GATEWAY_MAC, GUEST_1, GUEST_2, ISOLATED, UPLINK, UPLINK_MAC};
+use pontoon_wire::dhcp::{Builder, MessageType, code};
+use pontoon_wire::{Mac, arp, vnet};
+
+use crate::sequence::{AIM, MEND, OUTSIDE, RESOLVER, VNET, step};
+
+type Seed = (&'static str, Vec<u8>);
+
+const GUEST: (Mac, Ipv4Addr) = ([2, 0, 0, 0, 0, 1], Ipv4Addr::new(192, 168, 100, 10));
+const ROUTER: Mac = [2, 0, 0, 0, 0, 9];
+const OFFLOAD: [u8; 10] = [vnet::NEEDS_CSUM, vnet::GSO_TCPV4, 54, 0, 100, 0, 34, 0, 16, 0];
+
+#[must_use]
+pub fn of(target: &str) -> Vec<Seed> {
+    match target {
+        "frames" => frames(),
+        "dhcp" => dhcp(),
+        "dns" => dns(),
+        _ => sequences(),
+    }
+}
+
+fn out(to: Ipv4Addr) -> PacketBuilderStep<IpHeaders> {
+    PacketBuilder::ethernet2(GUEST.0, GATEWAY_MAC).ip(headers(GUEST.1, to))
+}
+
+fn back() -> PacketBuilderStep<IpHeaders> {
+    PacketBuilder::ethernet2(ROUTER, UPLINK_MAC).ip(headers(OUTSIDE.1, OUTSIDE.0))
+}
+
+fn headers(from: Ipv4Addr, to: Ipv4Addr) -> IpHeaders {
+    let header = Ipv4Header {
+        time_to_live: 64,
+        protocol: ip_number::UDP,
+        source: from.octets(),
+        destination: to.octets(),
+        ..Ipv4Header::default()
+    };
+    IpHeaders::Ipv4(header, Ipv4Extensions::default())
+}
+
+fn udp(step: PacketBuilderStep<IpHeaders>, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    let written = step.udp(ports.0, ports.1).write(&mut frame, payload);
+    assert!(written.is_ok());
+    frame
+}
+
+/// A segment with `flags` (of the first octet's low bits): SYN 2, RST 4, ACK 16.
+fn tcp(step: PacketBuilderStep<IpHeaders>, ports: (u16, u16), flags: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    let written = step.tcp(ports.0, ports.1, 1000, 8192).write(&mut frame, payload);
+    assert!(written.is_ok());
+    frame[47] = flags;
+    frame
+}
+
+fn ping(step: PacketBuilderStep<IpHeaders>, reply: bool) -> Vec<u8> {
+    let mut frame = Vec::new();
+    let echo = if reply { step.icmpv4_echo_reply(7, 1) } else { step.icmpv4_echo_request(7, 1) };
+    assert!(echo.write(&mut frame, &[0; 24]).is_ok());
+    frame
+}
+
+/// An ICMP error from outside about `packet`.
+fn unreachable(packet: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    let written = back().icmpv4_raw(3, 4, [0, 0, 5, 0]).write(&mut frame, &packet[14..]);
+    assert!(written.is_ok());
+    frame
+}
+
+fn fragment(mut frame: Vec<u8>, field: u16) -> Vec<u8> {
+    frame[20..22].copy_from_slice(&field.to_be_bytes());
+    frame
+}
+
+fn arp(operation: u16, sender: (Mac, Ipv4Addr), target: Ipv4Addr, to: Mac) -> Vec<u8> {
+    let mut frame = vec![0; 42];
+    let packet = arp::Packet {
+        operation,
+        sender_mac: sender.0,
+        sender_ip: sender.1,
+        target_mac: [0; 6],
+        target_ip: target,
+    };
+    packet.emit(&mut frame, to);
+    frame
+}
+
+fn frames() -> Vec<Seed> {
+    let plain = |frame: Vec<u8>| [&[0; 10], &frame[..]].concat();
+    let offload = |frame: Vec<u8>| [&OFFLOAD, &frame[..]].concat();
+    vec![
+        ("arp", plain(arp(arp::REQUEST, GUEST, GATEWAY, [0xff; 6]))),
+        ("udp", plain(udp(out(OUTSIDE.1), (1000, 2000), b"hello"))),
+        ("tcp", plain(tcp(out(OUTSIDE.1), (1000, 80), 2, &[]))),
+        ("super", offload(tcp(out(OUTSIDE.1), (1000, 80), 16, &[1; 900]))),
+        ("ping", plain(ping(out(GATEWAY), false))),
+        ("error", plain(unreachable(&udp(out(OUTSIDE.1), (1000, 2000), b"hello")))),
+        ("fragment", plain(fragment(udp(out(OUTSIDE.1), (1, 2), &[2; 800]), 0x2000))),
+        ("fragment-last", plain(fragment(udp(out(OUTSIDE.1), (1, 2), &[2; 800]), 0x0064))),
+        ("long", plain(udp(out(OUTSIDE.1), (1000, 2000), &[3; 1700]))),
+    ]
+}
+
+fn message(kind: MessageType, options: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut bytes = [0; 548];
+    let Ok(mut builder) = Builder::new(&mut bytes, 548, 1, 0x1234, GUEST.0, kind) else { return Vec::new() };
+    for (code, data) in options {
+        assert!(builder.option(*code, data).is_ok());
+    }
+    let length = builder.finish();
+    bytes[..length].to_vec()
+}
+
+fn discover() -> Vec<u8> {
+    let options: [(u8, &[u8]); 2] =
+        [(code::PARAMETER_LIST, &[1, 3, 6, 15, 26, 28]), (code::HOST_NAME, b"guest")];
+    message(MessageType::Discover, &options)
+}
+
+fn request() -> Vec<u8> {
+    let wanted: &[u8] = &[192, 168, 100, 12];
+    message(MessageType::Request, &[(code::REQUESTED_IP, wanted), (code::CLIENT_ID, &[1, 2, 3])])
+}
+
+fn selecting() -> Vec<u8> {
+    let options: [(u8, &[u8]); 2] =
+        [(code::REQUESTED_IP, &[192, 168, 100, 12]), (code::SERVER_ID, &[192, 168, 100, 1])];
+    message(MessageType::Request, &options)
+}
+
+fn dhcp() -> Vec<Seed> {
+    let one = |flags: u8, bytes: &[u8]| step(1, flags, 1, &[], bytes);
+    let release = message(MessageType::Release, &[(code::SERVER_ID, &[192, 168, 100, 1])]);
+    let decline = message(
+        MessageType::Decline,
+        &[(code::REQUESTED_IP, &[192, 168, 100, 12]), (code::SERVER_ID, &GATEWAY.octets())],
+    );
+    vec![
+        ("discover", one(0, &discover())),
+        ("request", one(0, &request())),
+        ("four-way", [one(0, &discover()), one(0, &selecting())].concat()),
+        ("disk", [one(0, &discover()), one(1, &selecting()), one(2, &selecting())].concat()),
+        ("release", [one(0, &discover()), one(0, &selecting()), one(0, &release)].concat()),
+        ("decline", [one(0, &discover()), one(0, &selecting()), one(0, &decline)].concat()),
+        ("inform", one(0, &message(MessageType::Inform, &[]))),
+        (
+            "overload",
+            one(0, &message(MessageType::Discover, &[(code::OVERLOAD, &[3]), (code::MAX_SIZE, &[2, 64])])),
+        ),
+    ]
+}
+
+/// A question for `name`, whose labels are in wire form.
+fn question(name: &[u8], kind: u16, edns: bool) -> Vec<u8> {
+    let mut bytes = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(edns)];
+    bytes.extend_from_slice(name);
+    bytes.extend_from_slice(&[(kind >> 8) as u8, kind as u8, 0, 1]);
+    if edns {
+        bytes.extend_from_slice(&[0, 0, 41, 4, 0xd0, 0, 0, 0x80, 0, 0, 0]);
+    }
+    bytes
+}
+
+const LOCAL: &[u8] = b"\x05guest\x07example\x04test\0";
+const FOREIGN: &[u8] = b"\x03www\x07example\x03org\0";
+const REVERSE: &[u8] = b"\x0210\x03100\x03168\x03192\x07in-addr\x04arpa\0";
+const TEXT: &[u8] = b"\x04text\x07example\x04test\0";
+
+fn dns() -> Vec<Seed> {
+    let ask = |bytes: &[u8]| step(0, 53, 10, &[], bytes);
+    let answer = [&[0, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 1, 2, 3, 4][..]].concat();
+    let answered = [&[3][..], &answer[1..]].concat();
+    let segment =
+        |flags: u8, payload: &[u8]| step(4, 0, 10, &[], &tcp(out(GATEWAY), (1000, 53), flags, payload));
+    vec![
+        ("local", ask(&question(LOCAL, 1, false))),
+        ("reverse", ask(&question(REVERSE, 12, false))),
+        ("text", ask(&question(TEXT, 16, true))),
+        ("any", ask(&question(FOREIGN, 255, false))),
+        ("forward", ask(&question(FOREIGN, 28, true))),
+        ("answered", [ask(&question(FOREIGN, 1, false)), step(2, 0, 20, &[], &answer)].concat()),
+        ("refused", [ask(&question(FOREIGN, 1, true)), step(2, 0, 20, &[], &answered)].concat()),
+        (
+            "failed",
+            [ask(&question(FOREIGN, 1, false)), step(3, 0, 20, &[], &[]), step(3, 2, 35, &[], &[])].concat(),
+        ),
+        ("tcp", [segment(2, &[]), segment(16, &[0, 12, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0])].concat()),
+    ]
+}
+
+/// What the uplink's router says, so that frames leave.
+fn met() -> Vec<u8> {
+    step(UPLINK, 0, 0, &[], &arp(arp::REPLY, (ROUTER, OUTSIDE.1), OUTSIDE.0, UPLINK_MAC))
+}
+
+fn go(port: PortId, flags: u8, frame: &[u8]) -> Vec<u8> {
+    step(port, flags, 10, &[], frame)
+}
+
+fn sequence(steps: &[Vec<u8>]) -> Vec<u8> {
+    [&[0][..], &steps.concat()].concat()
+}
+
+fn sequences() -> Vec<Seed> {
+    let first = go(GUEST_1, 0, &udp(out(OUTSIDE.1), (2000, 80), b"hello"));
+    let answer = go(UPLINK, 0, &udp(back(), (80, 2000), b"hello"));
+    let error = go(UPLINK, MEND, &unreachable(&udp(from_external(), (2000, 80), b"hello")));
+    let syn = go(GUEST_1, MEND, &tcp(out(OUTSIDE.1), (2000, 80), 2, &[]));
+    let accept = go(UPLINK, MEND, &tcp(back(), (80, 2000), 18, &[]));
+    let reset = go(UPLINK, MEND, &tcp(back(), (80, 2000), 4, &[]));
+    let offload = step(GUEST_1, VNET, 10, &OFFLOAD, &tcp(out(OUTSIDE.1), (2000, 80), 16, &[1; 900]));
+    let pieces = [0x2000, 0x0002]
+        .map(|field| go(GUEST_1, MEND, &fragment(udp(out(OUTSIDE.1), (1, 2), &[2; 8]), field)));
+    let to_self = go(GUEST_1, MEND, &udp(out(OUTSIDE.0), (3000, 2000), b"hairpin"));
+    let lease = |frame: Vec<u8>| go(GUEST_1, MEND, &udp(out(GATEWAY), (68, 67), &frame));
+    let isolated = go(ISOLATED, AIM | MEND, &udp(out(OUTSIDE.1), (2000, 80), b"hello"));
+    vec![
+        ("udp", sequence(&[first.clone(), met(), first.clone(), answer.clone()])),
+        ("error", sequence(&[first.clone(), met(), error])),
+        ("tcp", sequence(&[syn.clone(), met(), accept.clone(), reset])),
+        ("offload", sequence(&[syn, met(), accept, offload])),
+        ("fragments", sequence(&[first.clone(), met(), pieces.concat()])),
+        ("hairpin", sequence(&[first.clone(), met(), to_self])),
+        (
+            "ping",
+            sequence(&[
+                go(GUEST_1, 0, &ping(out(OUTSIDE.1), false)),
+                met(),
+                go(UPLINK, 0, &ping(back(), true)),
+            ]),
+        ),
+        (
+            "gateway",
+            sequence(&[
+                go(GUEST_1, 0, &ping(out(GATEWAY), false)),
+                go(GUEST_2, 0, &arp(arp::REQUEST, GUEST, GATEWAY, [0xff; 6])),
+            ]),
+        ),
+        ("dhcp", sequence(&[lease(discover()), lease(selecting())])),
+        (
+            "dns",
+            sequence(&[
+                go(GUEST_1, MEND, &udp(out(GATEWAY), (2000, 53), &question(FOREIGN, 1, false))),
+                go(0, RESOLVER, &question(FOREIGN, 1, false)),
+            ]),
+        ),
+        ("dns-tcp", sequence(&[go(GUEST_1, MEND, &tcp(out(GATEWAY), (2000, 53), 2, &[]))])),
+        ("isolated", sequence(&[isolated, met(), answer])),
+        ("workers", [&[1][..], &first, &met(), &first].concat()),
+    ]
+}
+
+fn from_external() -> PacketBuilderStep<IpHeaders> {
+    PacketBuilder::ethernet2(GUEST.0, GATEWAY_MAC).ip(headers(OUTSIDE.0, OUTSIDE.1))
+}

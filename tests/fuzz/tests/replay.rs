@@ -1,0 +1,71 @@
+//! Every input of the corpora, and as many mutations of them as fit a short test.
+
+use std::fs;
+
+use pontoon_fuzz::mutate::mutate;
+use pontoon_fuzz::{TARGETS, corpus};
+use pontoon_sim::Rng;
+
+/// Mutations of each target: about two seconds.
+const MUTATIONS: [(&str, usize); 4] =
+    [("frames", 20_000), ("dhcp", 20_000), ("dns", 10_000), ("sequence", 500)];
+
+fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
+    let directory = corpus(target);
+    let mut inputs: Vec<_> = fs::read_dir(&directory)
+        .expect("the corpus is in the repository")
+        .map(|entry| {
+            let path = entry.expect("a readable entry").path();
+            (path.display().to_string(), fs::read(path).expect("a readable file"))
+        })
+        .collect();
+    inputs.sort();
+    assert!(!inputs.is_empty(), "{} is empty", directory.display());
+    inputs
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Runs one input; says which it was if it panics.
+fn try_one(target: &str, run: fn(&[u8]), name: &str, bytes: &[u8]) {
+    let result = std::panic::catch_unwind(|| run(bytes));
+    assert!(result.is_ok(), "{target} fails on {name}: {}", hex(bytes));
+}
+
+fn test(target: &str) {
+    let (_, run) = *TARGETS.iter().find(|(name, _)| *name == target).expect("a target");
+    let (_, mutations) = *MUTATIONS.iter().find(|(name, _)| *name == target).expect("a number");
+    let inputs = inputs(target);
+    for (name, bytes) in &inputs {
+        try_one(target, run, name, bytes);
+    }
+    let mut rng = Rng(0x706f_6e74);
+    for number in 0..mutations {
+        let mut bytes = inputs[rng.below(inputs.len())].1.clone();
+        let other = rng.below(inputs.len());
+        mutate(&mut rng, &mut bytes, &inputs[other].1);
+        try_one(target, run, &format!("mutation {number}"), &bytes);
+    }
+}
+
+#[test]
+fn frames() {
+    test("frames");
+}
+
+#[test]
+fn dhcp() {
+    test("dhcp");
+}
+
+#[test]
+fn dns() {
+    test("dns");
+}
+
+#[test]
+fn sequence() {
+    test("sequence");
+}
