@@ -186,7 +186,7 @@ fn check_mode(network: &Network) -> Answer<()> {
             ),
             format!(
                 "add the interface it leaves by, for example\n  \
-                 <pontoon:uplink xmlns:pontoon='{PONTOON_NAMESPACE}' type='direct' dev='eth1'/>"
+                 <pontoon:uplink xmlns:pontoon='{PONTOON_NAMESPACE}' kind='direct' dev='eth1'/>"
             ),
         )),
         mode => Err(fail_help(

@@ -51,6 +51,7 @@ drops! {
     NeighbourQueueFull "neighbour_queue_full" "too many frames wait for ARP",
     NatProtocol "nat_protocol" "protocol NAT has no sessions for",
     NatFragment "nat_fragment" "a fragment without its first part",
+    NatFragmentElsewhere "nat_fragment_elsewhere" "a copy of a fragment whose first part this worker does not have; another may",
     NatNoSession "nat_no_session" "arrived from outside without a session",
     NatFiltered "nat_filtered" "arrived from an endpoint the guest never spoke to",
     NatTableFull "nat_table_full" "no free session slot",

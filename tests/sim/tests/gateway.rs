@@ -186,7 +186,6 @@ fn a_long_packet_that_may_be_fragmented_leaves_in_sound_pieces() {
 }
 
 #[test]
-#[ignore = "frames that waited for ARP leave longer than the MTU of the uplink"]
 fn a_long_packet_that_waited_for_arp_leaves_in_pieces_as_well() {
     each_with(1400, |mut world| {
         let payload = [3; 1450];
@@ -292,7 +291,6 @@ fn nobody_outside_reaches_a_guest_by_its_own_address() {
 }
 
 #[test]
-#[ignore = "the source of frames from the uplink is not compared with our own address"]
 fn nobody_outside_passes_for_a_guest_with_the_external_address_as_source() {
     each(|mut world| {
         world.receive(GUEST_1, &out(SERVER).udp((5000, 53), b"open"));

@@ -303,7 +303,6 @@ fn guests_reach_each_other_through_their_external_endpoints_on_one_worker() {
 }
 
 #[test]
-#[ignore = "a hairpin packet is lost when the other endpoint belongs to another worker"]
 fn guests_reach_each_other_through_their_external_endpoints() {
     each(|workers, seed| run(workers, seed, true));
 }
@@ -367,7 +366,10 @@ fn fragments(workers: u16, seed: u64) {
             assert_eq!(seen.fragment, (number * 640, number == 0), "{at}");
         }
     }
-    assert_eq!(world.drops(), [], "{at}");
+    // Each of the two later fragments is shown to every worker, and all but one have no use for it.
+    let copies = 2 * u64::from(workers - 1);
+    let expected: &[_] = if copies > 0 { &[("nat_fragment_elsewhere", copies)] } else { &[] };
+    assert_eq!(world.drops(), expected, "{at}");
 }
 
 #[test]
@@ -376,7 +378,6 @@ fn fragments_follow_their_first_on_one_worker() {
 }
 
 #[test]
-#[ignore = "later fragments are looked up on the worker that got them, not on the one that has the first"]
 fn fragments_follow_their_first_whichever_worker_gets_them() {
     each(fragments);
 }

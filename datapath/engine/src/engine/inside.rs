@@ -237,6 +237,7 @@ impl State {
             self.refuse(context, network, frame, packet, kind, code, 0)?;
             return Err(DropReason::NotForwarded);
         };
+        self.share_fragment(context, frame, packet);
         if let Some(port) = nat::outbound_port(frame, packet)
             && self.hand_over(context, nat::owner(port, self.config.workers), frame)?
         {
@@ -290,9 +291,10 @@ impl State {
         uplink: u16,
         frame: &mut [u8],
     ) -> Decision {
-        let port = context.snapshot.uplink(uplink).and_then(|u| u.port).ok_or(DropReason::UplinkDown)?;
+        let link = context.snapshot.uplink(uplink).ok_or(DropReason::UplinkDown)?;
         let packet = Packet::parse(frame).ok_or(DropReason::IpMalformed)?;
-        context.ingress = port;
+        context.ingress = link.port.ok_or(DropReason::UplinkDown)?;
+        pontoon_wire::put(frame, 0, &link.mac);
         // The owner of the destination's mapping may be another worker than the one of the source's.
         context.handed = false;
         self.translate_in(context, uplink, frame, &packet)

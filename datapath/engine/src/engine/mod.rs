@@ -214,7 +214,8 @@ fn address_of(snapshot: &Snapshot, uplink: u16) -> Option<(Subnet, Option<Ipv4Ad
 impl State {
     fn run<E: Egress>(&mut self, mut context: Context<'_, E>, frame: &mut [u8]) {
         if let Err(reason) = self.route(&mut context, frame) {
-            self.drops.count(reason);
+            let shared = reason == DropReason::NatFragment && self.config.workers > 1;
+            self.drops.count(if shared { DropReason::NatFragmentElsewhere } else { reason });
         }
     }
 

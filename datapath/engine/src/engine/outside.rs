@@ -58,7 +58,14 @@ impl State {
         let Some(neighbours) = self.neighbours.get_mut(usize::from(id)) else { return Ok(()) };
         for (vnet, mut waiting) in neighbours.learn(context.now.mono, packet.sender_ip, packet.sender_mac) {
             put(&mut waiting, 0, &packet.sender_mac);
-            context.out.transmit(context.ingress, FrameRef { vnet, bytes: &waiting });
+            context.vnet = vnet;
+            let long =
+                Packet::parse(&waiting).is_some_and(|p| gateway::exceeds(&waiting, &p, &vnet, uplink.mtu));
+            if !long {
+                context.send(context.ingress, &waiting);
+            } else if let Err(reason) = self.shrink(context, context.ingress, &mut waiting, uplink.mtu) {
+                self.drops.count(reason);
+            }
         }
         Ok(())
     }
@@ -82,7 +89,8 @@ impl State {
             return Ok(());
         }
         let (subnet, _) = address_of(context.snapshot, id).ok_or(DropReason::UplinkDown)?;
-        if packet.source() == subnet.address {
+        // What another worker hands over with this source is a guest's packet on its way back in.
+        if !context.handed && packet.source() == subnet.address {
             return Err(DropReason::IpSourceSpoofed);
         }
         if packet.destination() != subnet.address {
@@ -141,6 +149,7 @@ impl State {
         frame: &mut [u8],
         packet: &Packet,
     ) -> Decision {
+        self.share_fragment(context, frame, packet);
         if let Some(port) = nat::inbound_port(frame, packet)
             && self.hand_over(context, nat::owner(port, self.config.workers), frame)?
         {
@@ -168,6 +177,22 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// A fragment behind the first has no port that names its owner: every worker is shown it, and the one that
+    /// translated the first part knows what to do with it.
+    pub(super) fn share_fragment<E: Egress>(
+        &self,
+        context: &mut Context<'_, E>,
+        frame: &[u8],
+        packet: &Packet,
+    ) {
+        if packet.ip.fragment_offset() == 0 || context.handed {
+            return;
+        }
+        for worker in (0..self.config.workers).filter(|&worker| worker != self.config.worker) {
+            context.out.hand_off(worker, context.ingress, FrameRef { vnet: context.vnet, bytes: frame });
+        }
     }
 
     /// Sends a translated packet to its next hop; `long` ones in fragments.
