@@ -18,7 +18,7 @@ fn once(rng: &mut Rng, bytes: &mut Vec<u8>, other: &[u8]) {
     let at = rng.below(bytes.len());
     match rng.below(7) {
         0 => set(bytes, at, |byte, rng| byte ^ 1 << rng.below(8), rng),
-        1 => set(bytes, at, |_, rng| rng.next() as u8, rng),
+        1 => set(bytes, at, |_, rng| rng.draw() as u8, rng),
         2 => set(bytes, at, |_, rng| TELLING[rng.below(TELLING.len())], rng),
         3 => bytes.truncate(at),
         4 => drop(bytes.drain(at..bytes.len().min(at + 1 + rng.below(16)))),
