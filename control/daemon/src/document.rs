@@ -12,7 +12,7 @@ use crate::live::{Live, LiveNetwork};
 use crate::resolvers::SOCKETS_EACH;
 
 /// libvirt's range of external ports.
-const NAT_PORTS: (u16, u16) = (1024, 65535);
+pub(crate) const NAT_PORTS: (u16, u16) = (1024, 65535);
 /// dnsmasq's default, one hour.
 const LEASE_SECONDS: u32 = 3600;
 const DEFAULT_MTU: u16 = 1500;

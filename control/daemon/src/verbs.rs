@@ -1,6 +1,6 @@
 //! The verbs of the API.
 
-use pontoon_netxml::{DumpOptions, Network};
+use pontoon_netxml::{DumpOptions, Mode, Network};
 use pontoon_proto::api::{BridgeInfo, Failure, LeaseInfo, MacInfo, NetworkInfo, Reply, Request, Response};
 
 use crate::defaults::{self, hex, parse_mac};
@@ -192,7 +192,12 @@ impl State {
             (Some(live), defined) if !inactive || defined.is_none() => {
                 let count = self.live.guests.iter().filter(|guest| guest.network == live.id).count();
                 let connections = u32::try_from(count).ok().filter(|count| *count > 0 && !inactive);
-                live.network.to_xml(&DumpOptions { inactive, connections })
+                let mut network = live.network.clone();
+                // A running network shows the range NAT really uses, as libvirt's does.
+                if network.forward.mode == Mode::Nat && !inactive {
+                    network.forward.nat_ports.get_or_insert(document::NAT_PORTS);
+                }
+                network.to_xml(&DumpOptions { inactive, connections })
             }
             (_, Some(defined)) => defined.to_xml(&DumpOptions { inactive, connections: None }),
             _ => return Err(internal("network vanished")),
