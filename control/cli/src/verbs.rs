@@ -98,7 +98,7 @@ fn network_verb(client: &Client, verb: Verb, quiet: bool) -> Outcome {
 /// Half the processors when not said, at least one and at most 8: guests need the rest.
 fn workers(asked: u16) -> u16 {
     let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    if asked > 0 { asked } else { u16::try_from((processors() / 2).clamp(1, 8)).unwrap_or(1) }
+    if asked > 0 { asked.min(64) } else { u16::try_from((processors() / 2).clamp(1, 8)).unwrap_or(1) }
 }
 
 fn service(result: anyhow::Result<()>) -> ExitCode {

@@ -40,11 +40,18 @@ pub(crate) fn read(path: &Path) -> io::Result<Log> {
 }
 
 fn parse(bytes: &[u8]) -> Log {
-    let mut leases = BTreeMap::new();
+    let mut leases: BTreeMap<Ipv4Addr, Lease> = BTreeMap::new();
+    let mut clients = BTreeMap::new();
     let mut damaged = 0;
     for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         match parse_line(line) {
             Some(Entry::Lease(lease)) => {
+                // A client has one lease: a new one replaces what it had, also at another address.
+                if let Some(old) = clients.insert(client(&lease), lease.ip).filter(|old| *old != lease.ip)
+                    && leases.get(&old).is_some_and(|held| client(held) == client(&lease))
+                {
+                    leases.remove(&old);
+                }
                 leases.insert(lease.ip, lease);
             }
             Some(Entry::Remove { remove }) => {
@@ -54,6 +61,14 @@ fn parse(bytes: &[u8]) -> Log {
         }
     }
     Log { leases: leases.into_values().collect(), damaged }
+}
+
+/// What a client is known by: its identifier, else its MAC address (RFC 2131 4.2).
+fn client(lease: &Lease) -> (Option<Vec<u8>>, Option<[u8; 6]>) {
+    match &lease.client_id {
+        Some(id) => (Some(id.clone()), None),
+        None => (None, Some(lease.mac)),
+    }
 }
 
 fn parse_line(line: &[u8]) -> Option<Entry> {
@@ -126,6 +141,17 @@ mod tests {
     #[test]
     fn the_checksum_is_the_usual_one() {
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+    }
+
+    #[test]
+    fn a_client_that_moved_leaves_its_old_address_but_not_to_take_anothers() {
+        let moved = Lease { ip: Ipv4Addr::new(192, 168, 122, 9), ..lease(2, 30) };
+        let heir = Lease { ip: Ipv4Addr::new(192, 168, 122, 2), ..lease(3, 40) };
+        let again = Lease { ip: Ipv4Addr::new(192, 168, 122, 10), ..lease(2, 50) };
+        let log = parse(&log_of(&[lease(2, 0), moved.clone()]));
+        assert_eq!(log.leases, [moved.clone()]);
+        let log = parse(&log_of(&[lease(2, 20), heir.clone(), again.clone()]));
+        assert_eq!(log.leases, [heir, again]);
     }
 
     #[test]

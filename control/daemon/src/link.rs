@@ -139,7 +139,12 @@ impl Link {
 pub(crate) fn send(writer: &Mutex<UnixStream>, message: &ToDatapath, fds: &[OwnedFd]) -> io::Result<()> {
     let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
     let stream = writer.lock().unwrap_or_else(PoisonError::into_inner);
-    codec::send(&stream, message, &borrowed)
+    codec::send(&stream, message, &borrowed).inspect_err(|error| {
+        // Half a message may be out, and what followed would be read as its rest.
+        if error.kind() != io::ErrorKind::InvalidInput {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    })
 }
 
 /// Text of the datapath that goes to a terminal or a log.

@@ -32,6 +32,7 @@ const MAX_CONNECTS: usize = 16;
 /// What keeps it from starting, in words for the user.
 pub fn main(args: DaemonArgs) -> anyhow::Result<()> {
     start_log();
+    raise_descriptor_limit();
     let state_dir = &args.state_dir;
     let cannot = |dir: &std::path::Path| format!("cannot use directory {}", dir.display());
     store::make_dir(state_dir, 0o700).with_context(|| cannot(state_dir))?;
@@ -181,6 +182,10 @@ impl Daemon {
                 state.link = Some(link);
                 if let Err(failure) = state.restore() {
                     tracing::error!("the networks could not be restored: {}", failure.message);
+                    // The next tick starts over.
+                    if let Some(link) = state.link.take() {
+                        link.close();
+                    }
                 }
             }
             Err(error) => tracing::error!("{error:#}"),
@@ -229,4 +234,12 @@ impl Daemon {
         state.held.clear();
         let _ = store::remove(&state.note);
     }
+}
+
+/// Every tap is a descriptor for each worker; the usual soft limit of 1024 ends at a few hundred guests. The datapath
+/// inherits it.
+fn raise_descriptor_limit() {
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
 }

@@ -158,10 +158,15 @@ impl State {
                 None => self.reopen_or_fail(port),
             }
         }
+        // One lease log that cannot be opened must not keep every network down.
         for live in &self.live.networks {
-            self.send_lease_log(live.id, &live.network)?;
+            if let Err(failure) = self.send_lease_log(live.id, &live.network) {
+                tracing::error!("leases of network '{}': {}", live.network.name, failure.message);
+            }
         }
-        self.send_resolvers()?;
+        if let Err(failure) = self.send_resolvers() {
+            tracing::error!("resolvers: {}", failure.message);
+        }
         self.apply()
     }
 

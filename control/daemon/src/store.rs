@@ -111,7 +111,11 @@ fn cannot_write(path: &Path, error: &io::Error) -> pontoon_proto::api::Failure {
 }
 
 pub(crate) fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(mode).create(path)?;
+    // The mode of a directory somebody else made, /tmp say, is not ours to change.
+    if path.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o755).create(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 

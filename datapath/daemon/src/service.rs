@@ -163,12 +163,20 @@ impl Service {
 
     /// Brings all workers to `document`; on refusal they stay where they are.
     fn apply(&mut self, document: Document) -> Result<(), String> {
-        let next = self.running.next(document, self.seed)?;
+        let next = match self.running.next(document, self.seed) {
+            Ok(next) => next,
+            Err(why) => {
+                self.pending.clear();
+                return Err(why);
+            }
+        };
         let removed: Vec<PortId> = (self.running.document.ports.iter().map(|port| port.id))
             .filter(|id| next.snapshot.port(*id).is_none())
             .collect();
         let generation = next.snapshot.generation;
         let (mut attached, fresh) = self.take_attached(&next);
+        // Attaches come before the document that names them: what it does not name was given up.
+        self.pending.clear();
         let (done, answers) = crossbeam_channel::bounded(self.workers.len());
         for worker in self.workers.iter().rev() {
             worker.send(Mail::Apply {
