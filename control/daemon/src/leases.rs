@@ -149,7 +149,7 @@ mod tests {
         let heir = Lease { ip: Ipv4Addr::new(192, 168, 122, 2), ..lease(3, 40) };
         let again = Lease { ip: Ipv4Addr::new(192, 168, 122, 10), ..lease(2, 50) };
         let log = parse(&log_of(&[lease(2, 0), moved.clone()]));
-        assert_eq!(log.leases, [moved.clone()]);
+        assert_eq!(log.leases, [moved]);
         let log = parse(&log_of(&[lease(2, 20), heir.clone(), again.clone()]));
         assert_eq!(log.leases, [heir, again]);
     }
