@@ -149,6 +149,9 @@ impl Rings {
 
     pub(super) fn remove(&mut self, number: u32) {
         let [next, previous] = self.get(number);
+        if next == number {
+            return;
+        }
         self.set(previous, 0, next);
         self.set(next, 1, previous);
         self.set(number, 0, number);

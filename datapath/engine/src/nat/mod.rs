@@ -89,6 +89,7 @@ pub fn inbound_port(frame: &[u8], packet: &Packet) -> Option<u16> {
 }
 
 /// `local`: the packet's end that is ours.
+#[inline]
 fn classify(frame: &[u8], packet: &Packet, local: Side) -> Result<Kind, DropReason> {
     let protocol = packet.ip.protocol;
     if !matches!(protocol, ipv4::TCP | ipv4::UDP | ipv4::ICMP) {

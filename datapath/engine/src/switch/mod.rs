@@ -121,6 +121,7 @@ impl MacTable {
         }
     }
 
+    #[inline]
     fn refresh(&self, slot: usize, old: u64, new: u64, second: u32, limit: u16) -> Learned {
         let (Some(word), Some(seen)) = (self.word(slot), self.seen.get(slot)) else {
             return Learned::Refused;
