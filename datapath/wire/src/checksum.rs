@@ -54,7 +54,8 @@ impl Sum {
     }
 }
 
-/// What changed between old and new header bytes; applied to as many checksums as cover them.
+/// What changed between old and new header bytes; applied to as many checksums as cover them. It takes billions of
+/// changes to wrap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Delta(u64);
 
@@ -62,21 +63,21 @@ impl Delta {
     #[must_use]
     #[inline]
     pub fn word(self, old: u16, new: u16) -> Self {
-        Self(self.0 + (u64::from(!old) + u64::from(new)))
+        Self(self.0.wrapping_add(u64::from(!old) + u64::from(new)))
     }
 
     /// Words of 32 bits fold to the same as their halves do.
     #[must_use]
     #[inline]
     pub fn address(self, old: Ipv4Addr, new: Ipv4Addr) -> Self {
-        Self(self.0 + (u64::from(!old.to_bits()) + u64::from(new.to_bits())))
+        Self(self.0.wrapping_add(u64::from(!old.to_bits()) + u64::from(new.to_bits())))
     }
 
     /// A complete checksum after the change (RFC 1624 equation 3).
     #[must_use]
     #[inline]
     pub fn apply(self, checksum: u16) -> u16 {
-        !Sum(self.0 + u64::from(!checksum)).fold()
+        !Sum(self.0.wrapping_add(u64::from(!checksum))).fold()
     }
 
     /// A UDP checksum after the change: zero means "none" and stays, and a computed zero is sent as 0xffff

@@ -208,6 +208,7 @@ impl Engine {
 }
 
 /// The configured address, or the one a DHCP server gave.
+#[inline]
 fn address_of(snapshot: &Snapshot, uplink: u16) -> Option<(Subnet, Option<Ipv4Addr>)> {
     let uplink = snapshot.uplink(uplink)?;
     match uplink.subnet {

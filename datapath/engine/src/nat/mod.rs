@@ -120,8 +120,12 @@ fn classify(frame: &[u8], packet: &Packet, local: Side) -> Result<Kind, DropReas
     Ok(Kind::Session(Flow { protocol, local, remote }))
 }
 
+#[inline]
 fn segment(frame: &[u8], packet: &Packet) -> Result<Option<Segment>, DropReason> {
-    (packet.ip.protocol == ipv4::TCP).then(|| Segment::parse(frame, packet)).transpose()
+    if packet.ip.protocol != ipv4::TCP {
+        return Ok(None);
+    }
+    Segment::parse(frame, packet).map(Some)
 }
 
 impl Nat {
