@@ -13,28 +13,33 @@ pub const IPV6: u16 = 0x86dd;
 
 /// Where the frame goes; `None` for fewer than 14 octets.
 #[must_use]
+#[inline]
 pub fn destination(frame: &[u8]) -> Option<Mac> {
     frame.first_chunk().copied()
 }
 
 #[must_use]
+#[inline]
 pub fn source(frame: &[u8]) -> Option<Mac> {
     frame.get(6..)?.first_chunk().copied()
 }
 
 #[must_use]
+#[inline]
 pub fn ethertype(frame: &[u8]) -> Option<u16> {
     be16(frame, 12)
 }
 
 /// Group bit of the first octet: multicast and broadcast.
 #[must_use]
+#[inline]
 pub fn is_group(mac: Mac) -> bool {
     mac[0] & 1 == 1
 }
 
 /// 01-80-C2-00-00-00 to -0F, which no bridge forwards (IEEE 802.1D 7.12.6).
 #[must_use]
+#[inline]
 pub fn is_link_local(mac: Mac) -> bool {
     mac[..5] == [0x01, 0x80, 0xc2, 0, 0] && mac[5] & 0xf0 == 0
 }

@@ -30,6 +30,7 @@ impl Packet {
     /// Parses the IPv4 packet of an untagged frame. `None`: not IPv4, or not sound, or a transport header that is
     /// cut short.
     #[must_use]
+    #[inline]
     pub fn parse(frame: &[u8]) -> Option<Self> {
         if ethernet::ethertype(frame)? != ethernet::IPV4 {
             return None;
@@ -52,24 +53,34 @@ impl Packet {
         Some(packet)
     }
 
+    #[inline]
     fn tcp(&mut self, payload: &[u8]) -> Option<()> {
-        let offset = usize::from(*payload.get(12)? >> 4) * 4;
+        let header = payload.first_chunk::<20>()?;
+        let offset = usize::from(header[12] >> 4) * 4;
         if offset < 20 || offset > payload.len() {
             return None;
         }
-        (self.source_port, self.destination_port) = (be16(payload, 0)?, be16(payload, 2)?);
-        self.flags = *payload.get(13)?;
+        self.ports(header.first_chunk()?);
+        self.flags = header[13];
         Some(())
     }
 
+    #[inline]
     fn udp(&mut self, payload: &[u8]) -> Option<()> {
-        let length = usize::from(be16(payload, 4)?);
+        let header = payload.first_chunk::<8>()?;
+        let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
         let fragment = self.ip.is_fragment();
-        if length < 8 || payload.len() < 8 || (!fragment && length > payload.len()) {
+        if length < 8 || (!fragment && length > payload.len()) {
             return None;
         }
-        (self.source_port, self.destination_port) = (be16(payload, 0)?, be16(payload, 2)?);
+        self.ports(header.first_chunk()?);
         Some(())
+    }
+
+    #[inline]
+    fn ports(&mut self, [a, b, c, d]: &[u8; 4]) {
+        (self.source_port, self.destination_port) =
+            (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
     }
 
     fn icmp(&mut self, payload: &[u8]) -> Option<()> {
@@ -114,8 +125,17 @@ pub enum Lie {
 ///
 /// # Errors
 /// The first [`Lie`] found.
+#[inline]
 pub fn check(header: vnet::Header, frame: &[u8]) -> Result<vnet::Header, Lie> {
     let mut header = header.cleaned();
+    if header.needs_checksum() || header.is_gso() {
+        return check_offload(header, frame);
+    }
+    header.gso_size = 0.into();
+    Ok(header)
+}
+
+fn check_offload(mut header: vnet::Header, frame: &[u8]) -> Result<vnet::Header, Lie> {
     if header.needs_checksum() {
         let field = usize::from(header.csum_start.get()) + usize::from(header.csum_offset.get());
         if usize::from(header.csum_start.get()) < ethernet::HEADER || field + 2 > frame.len() {

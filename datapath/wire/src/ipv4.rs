@@ -2,7 +2,7 @@
 
 use core::net::Ipv4Addr;
 
-use crate::{be16, be32, checksum, checksum::Delta, put};
+use crate::{checksum, checksum::Delta};
 
 /// Octets of a header without options.
 pub const HEADER: usize = 20;
@@ -31,10 +31,11 @@ impl Header {
     /// Parses the packet at the start of `packet`. With `lenient` the total length may exceed the bytes present,
     /// as it does in the packet an ICMP error quotes.
     #[must_use]
+    #[inline]
     pub fn parse(packet: &[u8], lenient: bool) -> Option<Self> {
         let fixed = packet.first_chunk::<HEADER>()?;
         let header_length = usize::from(fixed[0] & 0x0f) * 4;
-        let total_length = usize::from(be16(packet, 2)?);
+        let total_length = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
         let sound = fixed[0] >> 4 == 4
             && header_length >= HEADER
             && header_length <= packet.len()
@@ -43,12 +44,12 @@ impl Header {
         sound.then_some(Self {
             header_length,
             total_length,
-            id: be16(packet, 4)?,
-            fragment: be16(packet, 6)?,
+            id: u16::from_be_bytes([fixed[4], fixed[5]]),
+            fragment: u16::from_be_bytes([fixed[6], fixed[7]]),
             ttl: fixed[8],
             protocol: fixed[9],
-            source: Ipv4Addr::from_bits(be32(packet, 12)?),
-            destination: Ipv4Addr::from_bits(be32(packet, 16)?),
+            source: Ipv4Addr::new(fixed[12], fixed[13], fixed[14], fixed[15]),
+            destination: Ipv4Addr::new(fixed[16], fixed[17], fixed[18], fixed[19]),
         })
     }
 
@@ -97,26 +98,41 @@ pub fn emit(
 }
 
 /// Lowers the TTL by one and mends the checksum; the caller has made sure that it is above one.
+#[inline]
 pub fn decrement_ttl(packet: &mut [u8]) {
-    let (Some(old), Some(sum)) = (be16(packet, 8), be16(packet, 10)) else { return };
+    let Some([.., ttl, protocol, high, low]) = packet.first_chunk_mut::<12>() else { return };
+    let old = u16::from_be_bytes([*ttl, *protocol]);
     let new = old.saturating_sub(0x0100);
-    put(packet, 8, &new.to_be_bytes());
-    put(packet, 10, &Delta::default().word(old, new).apply(sum).to_be_bytes());
+    let sum = Delta::default().word(old, new).apply(u16::from_be_bytes([*high, *low]));
+    [*ttl, *protocol] = new.to_be_bytes();
+    [*high, *low] = sum.to_be_bytes();
 }
 
 /// Replaces the source address and mends the header checksum.
+#[inline]
 pub fn set_source(packet: &mut [u8], new: Ipv4Addr) {
-    set_address(packet, 12, new);
+    let Some([_, _, _, _, _, _, _, _, _, _, high, low, a, b, c, d, ..]) = packet.first_chunk_mut::<16>()
+    else {
+        return;
+    };
+    set_address([high, low], [a, b, c, d], new);
 }
 
 /// Replaces the destination address and mends the header checksum.
+#[inline]
 pub fn set_destination(packet: &mut [u8], new: Ipv4Addr) {
-    set_address(packet, 16, new);
+    let Some([_, _, _, _, _, _, _, _, _, _, high, low, _, _, _, _, a, b, c, d]) =
+        packet.first_chunk_mut::<HEADER>()
+    else {
+        return;
+    };
+    set_address([high, low], [a, b, c, d], new);
 }
 
-fn set_address(packet: &mut [u8], at: usize, new: Ipv4Addr) {
-    let (Some(old), Some(sum)) = (be32(packet, at), be16(packet, 10)) else { return };
-    let delta = Delta::default().address(Ipv4Addr::from_bits(old), new);
-    put(packet, at, &new.octets());
-    put(packet, 10, &delta.apply(sum).to_be_bytes());
+#[inline]
+fn set_address([high, low]: [&mut u8; 2], [a, b, c, d]: [&mut u8; 4], new: Ipv4Addr) {
+    let old = Ipv4Addr::new(*a, *b, *c, *d);
+    let sum = Delta::default().address(old, new).apply(u16::from_be_bytes([*high, *low]));
+    [*a, *b, *c, *d] = new.octets();
+    [*high, *low] = sum.to_be_bytes();
 }

@@ -20,17 +20,20 @@ pub type Mac = [u8; 6];
 
 /// Reads two octets at `at`, network order.
 #[must_use]
+#[inline]
 pub fn be16(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 /// Reads four octets at `at`, network order.
 #[must_use]
+#[inline]
 pub fn be32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 /// Writes `value` at `at`; false when it does not fit.
+#[inline]
 pub fn put(bytes: &mut [u8], at: usize, value: &[u8]) -> bool {
     match at.checked_add(value.len()).and_then(|end| bytes.get_mut(at..end)) {
         Some(slot) => {

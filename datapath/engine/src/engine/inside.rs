@@ -230,15 +230,16 @@ impl State {
         if !gateway::is_unicast(packet.destination(), Some(subnet)) {
             return Err(DropReason::MartianDestination);
         }
-        let elsewhere = |n: &Network| n.subnet.is_some_and(|s| s.contains(packet.destination()));
-        let other = context.snapshot.networks.iter().flatten().any(elsewhere);
+        let destination = packet.destination().to_bits();
+        let other = self.subnets.iter().any(|&(base, mask)| destination & mask == base);
         let (Forward::Nat, Some(uplink), false) = (network.forward, network.uplink, other) else {
             let (kind, code) = (icmp::UNREACHABLE, icmp::ADMINISTRATIVELY_PROHIBITED);
             self.refuse(context, network, frame, packet, kind, code, 0)?;
             return Err(DropReason::NotForwarded);
         };
         self.share_fragment(context, frame, packet);
-        if let Some(port) = nat::outbound_port(frame, packet)
+        if self.config.workers > 1
+            && let Some(port) = nat::outbound_port(frame, packet)
             && self.hand_over(context, nat::owner(port, self.config.workers), frame)?
         {
             return Ok(());

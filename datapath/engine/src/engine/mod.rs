@@ -50,6 +50,8 @@ struct State {
     scratch: Box<[u8]>,
     /// Index: uplink.
     neighbours: Vec<Neighbours>,
+    /// Network address and mask of every network that has a subnet.
+    subnets: Vec<(u32, u32)>,
     services: Services,
     housekeeping: Time,
     sweep_from: usize,
@@ -89,6 +91,7 @@ impl Engine {
             budget: ErrorBudget::default(),
             scratch: vec![0; SCRATCH].into_boxed_slice(),
             neighbours: Vec::new(),
+            subnets: Vec::new(),
             services: Services::new(config.seed),
             housekeeping: now.mono,
             sweep_from: 0,
@@ -101,6 +104,8 @@ impl Engine {
         let state = &mut self.state;
         state.forget_what_went(&self.snapshot, &snapshot);
         state.neighbours.resize_with(snapshot.uplinks.len(), Neighbours::default);
+        let subnets = snapshot.networks.iter().flatten().filter_map(|network| network.subnet);
+        state.subnets = subnets.map(|subnet| (subnet.network().to_bits(), subnet.mask())).collect();
         if state.config.worker == 0 {
             state.services.apply(&snapshot);
         }
@@ -203,6 +208,7 @@ impl Engine {
 }
 
 /// The configured address, or the one a DHCP server gave.
+#[inline]
 fn address_of(snapshot: &Snapshot, uplink: u16) -> Option<(Subnet, Option<Ipv4Addr>)> {
     let uplink = snapshot.uplink(uplink)?;
     match uplink.subnet {

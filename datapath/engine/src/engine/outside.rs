@@ -150,7 +150,8 @@ impl State {
         packet: &Packet,
     ) -> Decision {
         self.share_fragment(context, frame, packet);
-        if let Some(port) = nat::inbound_port(frame, packet)
+        if self.config.workers > 1
+            && let Some(port) = nat::inbound_port(frame, packet)
             && self.hand_over(context, nat::owner(port, self.config.workers), frame)?
         {
             return Ok(());
@@ -181,6 +182,7 @@ impl State {
 
     /// A fragment behind the first has no port that names its owner: every worker is shown it, and the one that
     /// translated the first part knows what to do with it.
+    #[inline]
     pub(super) fn share_fragment<E: Egress>(
         &self,
         context: &mut Context<'_, E>,

@@ -58,22 +58,23 @@ impl Index {
         }
     }
 
-    fn position(&self, hash: u32, is: impl Fn(u32) -> bool) -> Option<usize> {
-        let start = hash as usize;
-        for at in start..=start + self.mask {
-            let bucket = self.bucket(at);
-            if bucket.entry == 0 {
-                return None;
+    /// Where the entry is, and its number.
+    #[inline]
+    fn position(&self, hash: u32, is: impl Fn(u32) -> bool) -> Option<(usize, u32)> {
+        let mut at = hash as usize & self.mask;
+        for _ in 0..self.buckets.len() {
+            let bucket = self.buckets.get(at)?;
+            let number = bucket.entry.checked_sub(1)?;
+            if bucket.hash == hash && is(number) {
+                return Some((at, number));
             }
-            if bucket.hash == hash && is(bucket.entry - 1) {
-                return Some(at & self.mask);
-            }
+            at = at.wrapping_add(1) & self.mask;
         }
         None
     }
 
     pub(super) fn find(&self, hash: u32, is: impl Fn(u32) -> bool) -> Option<u32> {
-        self.position(hash, is).map(|at| self.bucket(at).entry - 1)
+        self.position(hash, is).map(|(_, number)| number)
     }
 
     /// The caller keeps to the capacity.
@@ -87,13 +88,13 @@ impl Index {
     }
 
     pub(super) fn replace(&mut self, hash: u32, old: u32, new: u32) {
-        if let Some(at) = self.position(hash, |number| number == old) {
+        if let Some((at, _)) = self.position(hash, |number| number == old) {
             self.set(at, Bucket { hash, entry: new + 1 });
         }
     }
 
     pub(super) fn remove(&mut self, hash: u32, number: u32) {
-        let Some(mut hole) = self.position(hash, |other| other == number) else { return };
+        let Some((mut hole, _)) = self.position(hash, |other| other == number) else { return };
         let start = hole;
         for at in start + 1..=start + self.mask {
             let bucket = self.bucket(at);
@@ -149,6 +150,9 @@ impl Rings {
 
     pub(super) fn remove(&mut self, number: u32) {
         let [next, previous] = self.get(number);
+        if next == number {
+            return;
+        }
         self.set(previous, 0, next);
         self.set(next, 1, previous);
         self.set(number, 0, number);

@@ -89,6 +89,7 @@ pub fn inbound_port(frame: &[u8], packet: &Packet) -> Option<u16> {
 }
 
 /// `local`: the packet's end that is ours.
+#[inline]
 fn classify(frame: &[u8], packet: &Packet, local: Side) -> Result<Kind, DropReason> {
     let protocol = packet.ip.protocol;
     if !matches!(protocol, ipv4::TCP | ipv4::UDP | ipv4::ICMP) {
@@ -119,8 +120,12 @@ fn classify(frame: &[u8], packet: &Packet, local: Side) -> Result<Kind, DropReas
     Ok(Kind::Session(Flow { protocol, local, remote }))
 }
 
+#[inline]
 fn segment(frame: &[u8], packet: &Packet) -> Result<Option<Segment>, DropReason> {
-    (packet.ip.protocol == ipv4::TCP).then(|| Segment::parse(frame, packet)).transpose()
+    if packet.ip.protocol != ipv4::TCP {
+        return Ok(None);
+    }
+    Segment::parse(frame, packet).map(Some)
 }
 
 impl Nat {

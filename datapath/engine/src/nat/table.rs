@@ -164,7 +164,7 @@ impl Table {
 
     /// A session found after its end, but before its turn in [`Table::expire`], is gone.
     fn alive(&mut self, now: Time, number: u32) -> Option<u32> {
-        if self.slot(number).expires > now.0 {
+        if self.is(number, |slot| slot.expires > now.0) {
             return Some(number);
         }
         self.remove(number);

@@ -32,6 +32,6 @@ impl Class {
     }
 
     pub(super) fn deadline(self, now: Time) -> u64 {
-        now.after_secs(self.seconds()).0.saturating_add(GRAIN)
+        now.0.saturating_add(self.seconds() * Time::SECOND + GRAIN)
     }
 }

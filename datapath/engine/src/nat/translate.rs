@@ -56,6 +56,7 @@ fn address_of(ip: &ipv4::Header, side: Side) -> Ipv4Addr {
 }
 
 /// Writes an endpoint of a packet that carries ports or a query id.
+#[inline]
 pub(super) fn endpoint(
     frame: &mut [u8],
     packet: &Packet,
@@ -64,9 +65,9 @@ pub(super) fn endpoint(
     new: (Ipv4Addr, u16),
 ) {
     let protocol = packet.ip.protocol;
-    let port = packet.l4 + port_offset(protocol, side);
-    let field = packet.l4 + checksum_offset(protocol);
-    let (Some(old_port), Some(sum)) = (be16(frame, port), be16(frame, field)) else { return };
+    let (port, field) = (port_offset(protocol, side), checksum_offset(protocol));
+    let Some(transport) = frame.get_mut(packet.l4..) else { return };
+    let (Some(old_port), Some(sum)) = (be16(transport, port), be16(transport, field)) else { return };
     let mut delta = Delta::default();
     if protocol != ipv4::ICMP {
         delta = delta.address(address_of(&packet.ip, side), new.0);
@@ -79,8 +80,8 @@ pub(super) fn endpoint(
     } else {
         delta.word(old_port, new.1).apply(sum)
     };
-    put(frame, port, &new.1.to_be_bytes());
-    put(frame, field, &sum.to_be_bytes());
+    put(transport, port, &new.1.to_be_bytes());
+    put(transport, field, &sum.to_be_bytes());
     address(frame, ethernet::HEADER, side, new.0);
 }
 

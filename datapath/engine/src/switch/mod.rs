@@ -45,7 +45,7 @@ pub enum Learned {
 #[derive(Debug)]
 pub struct MacTable {
     seed: u64,
-    words: Box<[AtomicU64]>,
+    words: Box<[[AtomicU64; WAYS]]>,
     seen: Box<[AtomicU32]>,
     counts: Box<[AtomicU16]>,
 }
@@ -56,13 +56,14 @@ impl MacTable {
     pub fn new(seed: u64) -> Self {
         Self {
             seed,
-            words: (0..CAPACITY).map(|_| AtomicU64::new(0)).collect(),
+            words: (0..BUCKETS).map(|_| Default::default()).collect(),
             seen: (0..CAPACITY).map(|_| AtomicU32::new(0)).collect(),
             counts: (0..PORTS).map(|_| AtomicU16::new(0)).collect(),
         }
     }
 
     /// Remembers that `mac` is behind `port`, which may have at most `limit` addresses.
+    #[inline]
     pub fn learn(&self, now: Time, mac: Mac, port: PortId, limit: u16) -> Learned {
         let (second, key) = (second(now), pack(mac, 0));
         match self.find(key) {
@@ -79,6 +80,7 @@ impl MacTable {
 
     /// The port `mac` is behind; `None` when it was never seen or not for [`AGEING`] seconds.
     #[must_use]
+    #[inline]
     pub fn lookup(&self, now: Time, mac: Mac) -> Option<PortId> {
         let (slot, word) = self.find(pack(mac, 0))?;
         let seen = self.seen.get(slot)?.load(Relaxed);
@@ -107,7 +109,7 @@ impl MacTable {
     /// Every address that is not aged, with its port and the seconds since it was seen.
     pub fn for_each(&self, now: Time, visit: &mut dyn FnMut(Mac, PortId, u32)) {
         let second = second(now);
-        for (word, seen) in self.words.iter().zip(&self.seen) {
+        for (word, seen) in self.words.iter().flatten().zip(&self.seen) {
             let (word, seen) = (word.load(Relaxed), seen.load(Relaxed));
             if word != 0 && fresh(seen, second) {
                 visit(
@@ -119,8 +121,9 @@ impl MacTable {
         }
     }
 
+    #[inline]
     fn refresh(&self, slot: usize, old: u64, new: u64, second: u32, limit: u16) -> Learned {
-        let (Some(word), Some(seen)) = (self.words.get(slot), self.seen.get(slot)) else {
+        let (Some(word), Some(seen)) = (self.word(slot), self.seen.get(slot)) else {
             return Learned::Refused;
         };
         let last = seen.load(Relaxed);
@@ -133,6 +136,19 @@ impl MacTable {
         if last == STATIC {
             return Learned::Refused;
         }
+        self.move_to(word, seen, old, new, second, limit)
+    }
+
+    #[cold]
+    fn move_to(
+        &self,
+        word: &AtomicU64,
+        seen: &AtomicU32,
+        old: u64,
+        new: u64,
+        second: u32,
+        limit: u16,
+    ) -> Learned {
         if !self.take(port_of(new), limit) {
             return Learned::PortLimit;
         }
@@ -145,12 +161,13 @@ impl MacTable {
         Learned::Moved
     }
 
+    #[cold]
     fn insert(&self, key: u64, port: PortId, second: u32, limit: u16) -> Learned {
         if !self.take(port, limit) {
             return Learned::PortLimit;
         }
         for slot in self.candidates(key) {
-            let (Some(word), Some(seen)) = (self.words.get(slot), self.seen.get(slot)) else { continue };
+            let (Some(word), Some(seen)) = (self.word(slot), self.seen.get(slot)) else { continue };
             if word.compare_exchange(0, key | u64::from(port), Relaxed, Relaxed).is_ok() {
                 seen.store(second, Relaxed);
                 return Learned::New;
@@ -160,22 +177,38 @@ impl MacTable {
         Learned::Refused
     }
 
+    #[inline]
+    fn word(&self, slot: usize) -> Option<&AtomicU64> {
+        self.words.get(slot / WAYS).map(|bucket| &bucket[slot % WAYS])
+    }
+
+    #[inline]
     fn find(&self, key: u64) -> Option<(usize, u64)> {
-        self.candidates(key).find_map(|slot| {
-            let word = self.words.get(slot)?.load(Relaxed);
-            (word != 0 && word & !0xffff == key).then_some((slot, word))
-        })
+        for bucket in self.buckets(key) {
+            for (way, word) in self.words.get(bucket)?.iter().enumerate() {
+                let word = word.load(Relaxed);
+                if (word ^ key) <= 0xffff && word != 0 {
+                    return Some((bucket * WAYS + way, word));
+                }
+            }
+        }
+        None
+    }
+
+    #[inline]
+    fn buckets(&self, key: u64) -> [usize; 2] {
+        let hash = mix(key ^ self.seed);
+        [(hash as usize) % BUCKETS, ((hash >> 32) as usize) % BUCKETS]
     }
 
     fn candidates(&self, key: u64) -> impl Iterator<Item = usize> + use<> {
-        let hash = mix(key ^ self.seed);
-        let (first, second) = ((hash as usize) % BUCKETS, ((hash >> 32) as usize) % BUCKETS);
+        let [first, second] = self.buckets(key);
         (first * WAYS..first * WAYS + WAYS).chain(second * WAYS..second * WAYS + WAYS)
     }
 
     fn clear_where(&self, from: usize, count: usize, doomed: impl Fn(u64, u32) -> bool) {
         for slot in from..CAPACITY.min(from.saturating_add(count)) {
-            let (Some(word), Some(seen)) = (self.words.get(slot), self.seen.get(slot)) else { continue };
+            let (Some(word), Some(seen)) = (self.word(slot), self.seen.get(slot)) else { continue };
             let word = word.load(Relaxed);
             if word != 0 && doomed(word, seen.load(Relaxed)) {
                 self.clear(slot, word);
@@ -184,7 +217,7 @@ impl MacTable {
     }
 
     fn clear(&self, slot: usize, word: u64) {
-        if self.words.get(slot).is_some_and(|w| w.compare_exchange(word, 0, Relaxed, Relaxed).is_ok()) {
+        if self.word(slot).is_some_and(|w| w.compare_exchange(word, 0, Relaxed, Relaxed).is_ok()) {
             self.give(port_of(word));
         }
     }

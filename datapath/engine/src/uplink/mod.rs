@@ -83,10 +83,20 @@ pub enum Resolve {
 pub struct Neighbours {
     entries: BTreeMap<Ipv4Addr, Neighbour>,
     unresolved: usize,
+    /// The next hop of the last frame, where it is and how long that is surely so.
+    last: Option<(Ipv4Addr, Mac, Time)>,
 }
 
 impl Neighbours {
+    #[inline]
     pub fn resolve(&mut self, now: Time, ip: Ipv4Addr) -> Resolve {
+        match self.last {
+            Some((hop, mac, until)) if hop == ip && now < until => Resolve::Known { mac, ask: false },
+            _ => self.search(now, ip),
+        }
+    }
+
+    fn search(&mut self, now: Time, ip: Ipv4Addr) -> Resolve {
         if !self.entries.contains_key(&ip) {
             self.make_room();
             let fresh = Neighbour { mac: None, seen: now, asked: now, tries: 1, pending: Vec::new() };
@@ -100,6 +110,7 @@ impl Neighbours {
         if ask {
             entry.asked = now;
         }
+        self.last = Some((ip, mac, entry.seen.after_secs(FRESH)));
         Resolve::Known { mac, ask }
     }
 
@@ -119,6 +130,7 @@ impl Neighbours {
         if ethernet::is_group(mac) {
             return Vec::new();
         }
+        self.last = None;
         if entry.mac.is_none() {
             self.unresolved = self.unresolved.saturating_sub(1);
         }
@@ -130,6 +142,7 @@ impl Neighbours {
     /// value is how many waiting frames were given up.
     pub fn expire(&mut self, now: Time, ask: &mut dyn FnMut(Ipv4Addr)) -> usize {
         let mut lost = 0;
+        self.last = None;
         let unresolved = &mut self.unresolved;
         self.entries.retain(|&ip, entry| {
             if entry.mac.is_some() {
@@ -162,6 +175,7 @@ impl Neighbours {
         if self.entries.len() < NEIGHBOURS {
             return;
         }
+        self.last = None;
         let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.seen).map(|(&ip, _)| ip);
         if let Some(entry) = oldest.and_then(|ip| self.entries.remove(&ip)) {
             self.unresolved -= usize::from(entry.mac.is_none());
