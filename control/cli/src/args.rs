@@ -56,7 +56,7 @@ pub(crate) enum Verb {
     Brctl(BrctlArgs),
     /// Counters, drops and sessions of the datapath.
     Status(JsonArgs),
-    /// Build two networks and two guests in private namespaces and check that they work.
+    /// Build three networks and two guests in private namespaces and check that they work.
     Lab(LabArgs),
 }
 
