@@ -76,7 +76,7 @@ impl State {
     }
 
     /// Refuses a subnet the host or another network uses already, and names one that is free.
-    fn check_subnet(&self, network: &Network) -> Answer<()> {
+    pub(crate) fn check_subnet(&self, network: &Network) -> Answer<()> {
         let Some(subnet) = document::address(network) else {
             return Ok(());
         };

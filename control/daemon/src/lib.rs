@@ -3,6 +3,7 @@
 mod active;
 mod api;
 mod args;
+mod change;
 mod defaults;
 mod document;
 mod failure;
@@ -17,6 +18,8 @@ mod state;
 mod store;
 mod supervisor;
 mod sys;
+#[cfg(test)]
+mod testing;
 mod verbs;
 #[cfg(test)]
 mod verbs_tests;

@@ -101,7 +101,8 @@ impl State {
     fn define(&mut self, xml: &str, file: &str) -> Answer<Reply> {
         let network = self.read(xml, file)?;
         self.store.save(&network)?;
-        let (name, warnings) = (network.name.clone(), network.not_acting());
+        let (name, mut warnings) = (network.name.clone(), network.not_acting());
+        warnings.extend(self.redefine_live(&network));
         self.defined.insert(name.clone(), network);
         Ok(Reply::Defined { name, warnings })
     }

@@ -1,49 +1,10 @@
 //! The verbs' answers. What needs no device runs everywhere; the rest wants a network namespace of its own:
 //! `unshare -n cargo test -p pontoon-control -- --ignored`.
 
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::sync::mpsc::sync_channel;
+use pontoon_proto::api::{Reply, Request};
 
-use pontoon_proto::Document;
-use pontoon_proto::api::{Failure, Reply, Request, Response};
-use pontoon_proto::codec;
-use pontoon_proto::message::{ToControl, ToDatapath};
-
-use crate::link::Link;
 use crate::netlink;
-use crate::resolvers::Resolvers;
-use crate::state::State;
-use crate::store::Store;
-
-fn scratch(name: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("pontoon-verbs-{name}-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&path);
-    path
-}
-
-fn state(root: &std::path::Path) -> State {
-    let store = Store::open(root).expect("store");
-    State::new(store, Resolvers::read(&root.join("none")), 1, root.join("live.json")).expect("state")
-}
-
-fn define(state: &mut State, xml: &str) -> Response {
-    state.answer(Request::NetDefine { xml: xml.into(), file: "n.xml".into() })
-}
-
-fn refused(response: Response) -> Failure {
-    match response {
-        Response::Error(failure) => failure,
-        Response::Parameters(reply) => panic!("not refused: {reply:?}"),
-    }
-}
-
-fn accepted(response: Response) -> Reply {
-    match response {
-        Response::Parameters(reply) => reply,
-        Response::Error(failure) => panic!("refused: {failure:?}"),
-    }
-}
+use crate::testing::{accepted, connect, define, refused, scratch, state};
 
 #[test]
 fn definitions_are_filled_in_kept_and_checked_against_each_other() {
@@ -106,32 +67,12 @@ fn failures_have_libvirts_words() {
     std::fs::remove_dir_all(&root).expect("clean");
 }
 
-/// A datapath that agrees to everything.
-fn agreeable(stream: UnixStream) {
-    std::thread::spawn(move || {
-        while let Ok(Some((message, _))) = codec::receive::<ToDatapath>(&stream) {
-            let answer = match message {
-                ToDatapath::Hello => ToControl::Hello { pid: 1, workers: 1, document: Document::default() },
-                ToDatapath::Apply { document } if document.networks.iter().any(|n| n.name == "bad") => {
-                    ToControl::Refused { reason: "bad".into() }
-                }
-                ToDatapath::Apply { document } => ToControl::Applied { generation: document.generation },
-                _ => continue,
-            };
-            let _ = codec::send(&stream, &answer, &[]);
-        }
-    });
-}
-
 #[test]
 #[ignore = "makes taps: needs CAP_NET_ADMIN in a network namespace of its own"]
 fn networks_and_interfaces_come_and_go() {
     let root = scratch("devices");
     let mut state = state(&root);
-    let (ours, theirs) = UnixStream::pair().expect("pair");
-    agreeable(theirs);
-    let (events, _keep) = sync_channel(8);
-    state.link = Some(Link::open(ours, 1, events).expect("link").0);
+    let _events = connect(&mut state);
     let ip = "<ip address='192.168.122.1' netmask='255.255.255.0'><dhcp><range start='192.168.122.2' \
         end='192.168.122.9'/></dhcp></ip>";
     for name in ["a", "b", "bad"] {

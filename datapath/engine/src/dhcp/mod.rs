@@ -193,6 +193,10 @@ impl Server {
         Self { config, seed, hosts, table }
     }
 
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// Replaces the configuration; whatever still fits it stays.
     pub fn reconfigure(&mut self, config: Config) {
         let fresh = Self::new(config, self.seed);

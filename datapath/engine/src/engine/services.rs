@@ -117,6 +117,7 @@ impl Services {
         }
         services.name.clone_from(&network.name);
         match (&mut services.dhcp, &network.dhcp) {
+            (Some(server), Some(config)) if server.config() == config => {}
             (Some(server), Some(config)) => server.reconfigure(config.clone()),
             (slot @ None, Some(config)) => {
                 let mut server = dhcp::Server::new(config.clone(), seed);
