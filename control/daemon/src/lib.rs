@@ -18,6 +18,7 @@ mod state;
 mod store;
 mod supervisor;
 mod sys;
+mod takeover;
 #[cfg(test)]
 mod testing;
 mod verbs;

@@ -13,6 +13,8 @@ use pontoon_proto::codec;
 use pontoon_proto::message::{Status, ToControl, ToDatapath};
 
 use crate::failure::{Answer, internal, operation};
+use crate::live::MAX_ID;
+use crate::state::Held;
 
 /// How long the datapath may take to run a new document.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,6 +38,20 @@ pub(crate) enum Event {
     Gone(u64),
 }
 
+/// What the datapath holds, for a control that takes it over.
+#[derive(Default)]
+pub(crate) struct Handed {
+    pub(crate) ports: Vec<(u16, Held)>,
+    pub(crate) sessions: Option<OwnedFd>,
+}
+
+/// A connection, what runs at its other end, and what that gave back.
+pub(crate) struct Greeted {
+    pub(crate) link: Link,
+    pub(crate) document: Document,
+    pub(crate) handed: Handed,
+}
+
 /// One connection.
 pub(crate) struct Link {
     pub(crate) number: u64,
@@ -46,18 +62,11 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Greets the datapath at the other end; its running document comes back beside the link.
-    pub(crate) fn open(
-        stream: UnixStream,
-        number: u64,
-        events: SyncSender<Event>,
-    ) -> io::Result<(Self, Document)> {
+    /// Greets the datapath at the other end.
+    pub(crate) fn open(stream: UnixStream, number: u64, events: SyncSender<Event>) -> io::Result<Greeted> {
         stream.set_write_timeout(Some(APPLY_TIMEOUT))?;
-        stream.set_read_timeout(Some(APPLY_TIMEOUT))?;
         codec::send(&stream, &ToDatapath::Hello, &[])?;
-        let Some((ToControl::Hello { pid, workers, document }, _)) = codec::receive(&stream)? else {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the datapath did not greet"));
-        };
+        let (hello, handed) = greeting(&stream, &events)?;
         stream.set_read_timeout(None)?;
         let (sender, replies) = sync_channel(BACKLOG);
         let reader = stream.try_clone()?;
@@ -65,8 +74,9 @@ impl Link {
             sort(&reader, &sender, &events);
             let _ = events.send(Event::Gone(number));
         })?;
-        let writer = Arc::new(Mutex::new(stream));
-        Ok((Self { number, pid, workers, writer, replies: Mutex::new(replies) }, document))
+        let (writer, replies) = (Arc::new(Mutex::new(stream)), Mutex::new(replies));
+        let Hello { pid, workers, document } = hello;
+        Ok(Greeted { link: Self { number, pid, workers, writer, replies }, document, handed })
     }
 
     /// Forgets answers that came too late for the request before.
@@ -152,16 +162,47 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().take(500).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
+struct Hello {
+    pid: u32,
+    workers: u16,
+    document: Document,
+}
+
+/// Reads up to the datapath's hello. Reports may come before it: the connection is the datapath's from its start.
+fn greeting(stream: &UnixStream, events: &SyncSender<Event>) -> io::Result<(Hello, Handed)> {
+    let deadline = Instant::now() + APPLY_TIMEOUT;
+    let mut handed = Handed::default();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        let Some((message, fds)) = codec::receive(stream)? else {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the datapath did not greet"));
+        };
+        match message {
+            ToControl::Hello { pid, workers, document } => {
+                return Ok((Hello { pid, workers, document }, handed));
+            }
+            ToControl::Port { port, kind } if handed.ports.len() <= usize::from(MAX_ID) => {
+                handed.ports.push((port, Held { kind, fds }));
+            }
+            ToControl::Sessions => handed.sessions = fds.into_iter().next(),
+            other => drop(report(other, events)),
+        }
+    }
+}
+
 fn sort(stream: &UnixStream, replies: &SyncSender<ToControl>, events: &SyncSender<Event>) {
     loop {
-        let event = match codec::receive::<ToControl>(stream) {
-            Ok(Some((ToControl::PortFailed { port, reason }, _))) => Event::PortFailed { port, reason },
-            Ok(Some((ToControl::NeedTcp { ticket, resolver }, _))) => Event::NeedTcp { ticket, resolver },
-            Ok(Some((reply, _))) => {
-                if replies.try_send(reply).is_err() {
+        match codec::receive::<ToControl>(stream) {
+            Ok(Some((message, _))) => {
+                if let Err(reply) = report(message, events)
+                    && replies.try_send(reply).is_err()
+                {
                     tracing::warn!("an answer of the datapath that nobody waits for was dropped");
                 }
-                continue;
             }
             Ok(None) => return,
             Err(error) => {
@@ -169,16 +210,27 @@ fn sort(stream: &UnixStream, replies: &SyncSender<ToControl>, events: &SyncSende
                 let _ = stream.shutdown(std::net::Shutdown::Both);
                 return;
             }
-        };
-        if events.try_send(event).is_err() {
-            tracing::warn!("the datapath reports faster than control can act; a report was dropped");
         }
     }
+}
+
+/// Passes on what is for the main loop; the rest is an answer.
+fn report(message: ToControl, events: &SyncSender<Event>) -> Result<(), ToControl> {
+    let event = match message {
+        ToControl::PortFailed { port, reason } => Event::PortFailed { port, reason },
+        ToControl::NeedTcp { ticket, resolver } => Event::NeedTcp { ticket, resolver },
+        reply => return Err(reply),
+    };
+    if events.try_send(event).is_err() {
+        tracing::warn!("the datapath reports faster than control can act; a report was dropped");
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pontoon_proto::message::PortKind;
 
     #[test]
     fn a_refusal_is_an_error_and_a_stale_acknowledgement_is_not_enough() {
@@ -186,13 +238,25 @@ mod tests {
         let peer = std::thread::spawn(move || {
             let hello = ToControl::Hello { pid: 7, workers: 2, document: Document::default() };
             codec::receive::<ToDatapath>(&theirs).expect("hello");
+            let early = ToControl::PortFailed { port: 9, reason: "gone".into() };
+            codec::send(&theirs, &early, &[]).expect("send");
+            let null = std::fs::File::open("/dev/null").expect("null");
+            let port = ToControl::Port { port: 2, kind: PortKind::Tap };
+            codec::send(&theirs, &port, &[null.as_fd(), null.as_fd()]).expect("send");
+            codec::send(&theirs, &ToControl::Sessions, &[null.as_fd()]).expect("send");
             codec::send(&theirs, &hello, &[]).expect("send");
             codec::receive::<ToDatapath>(&theirs).expect("apply");
             codec::send(&theirs, &ToControl::Applied { generation: 4 }, &[]).expect("send");
             codec::send(&theirs, &ToControl::Refused { reason: "no\x1b[31m".into() }, &[]).expect("send");
         });
         let (events, received) = sync_channel(4);
-        let (link, _) = Link::open(ours, 3, events).expect("open");
+        let Greeted { link, handed, .. } = Link::open(ours, 3, events).expect("open");
+        let ports: Vec<_> = handed.ports.iter().map(|(port, held)| (*port, held.fds.len())).collect();
+        assert_eq!((ports, handed.sessions.is_some()), (vec![(2, 2)], true));
+        assert!(
+            matches!(received.recv(), Ok(Event::PortFailed { port: 9, .. })),
+            "a report before the hello"
+        );
         assert_eq!((link.pid, link.workers), (7, 2));
         let document = Document { generation: 5, ..Document::default() };
         let failure = link.apply(document).expect_err("refused");

@@ -11,7 +11,7 @@ use pontoon_proto::document::Mac;
 use serde::{Deserialize, Serialize};
 
 /// Ids fit the datapath's MAC table (12 bits of port).
-const MAX_ID: u16 = 4095;
+pub(crate) const MAX_ID: u16 = 4095;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Live {
@@ -99,16 +99,16 @@ impl Live {
         live
     }
 
-    /// Keeps only what the running datapath has too. True for a network means its host port as well.
-    pub(crate) fn keep_running(&mut self, running: &Document) {
+    /// Keeps only what the running datapath has too. A network runs without its own port or its uplink's where
+    /// their device has failed; these ports are returned.
+    pub(crate) fn keep_running(&mut self, running: &Document) -> BTreeSet<u16> {
         let ports: BTreeSet<_> = running.ports.iter().map(|port| (port.id, port.name.as_str())).collect();
-        self.uplinks.retain(|uplink| ports.contains(&(uplink.port, uplink.dev.as_str())));
+        self.uplinks
+            .retain(|uplink| running.uplinks.iter().any(|u| u.id == uplink.id && u.name == uplink.dev));
         let uplinks: BTreeSet<_> = self.uplinks.iter().map(|uplink| uplink.id).collect();
         self.networks.retain(|live| {
             let known = running.networks.iter().any(|n| n.id == live.id && n.name == live.network.name);
-            let whole = known
-                && ports.contains(&(live.port, live.bridge()))
-                && live.uplink.is_none_or(|uplink| uplinks.contains(&uplink));
+            let whole = known && live.uplink.is_none_or(|uplink| uplinks.contains(&uplink));
             if !whole {
                 tracing::warn!("network '{}' no longer runs; it is inactive now", live.network.name);
             }
@@ -120,6 +120,8 @@ impl Live {
         });
         self.drop_unused_uplinks();
         self.generation = running.generation;
+        let running: BTreeSet<_> = ports.iter().map(|(port, _)| *port).collect();
+        self.ports().difference(&running).copied().collect()
     }
 
     pub(crate) fn drop_unused_uplinks(&mut self) {
@@ -171,6 +173,33 @@ mod tests {
         live.last_port = MAX_ID;
         live.networks.push(LiveNetwork { id: 1, port: 1, ..LiveNetwork::default() });
         assert_eq!(live.new_port(), Some(2));
+    }
+
+    #[test]
+    fn a_network_runs_on_without_ports_that_failed() {
+        let xml = "<network><name>n</name><uuid>3e3fce45-4f53-4fa7-bb32-11f34168b82b</uuid></network>";
+        let network = pontoon_netxml::parse(xml).expect("xml");
+        let uplink = LiveUplink {
+            id: 1,
+            port: 8,
+            kind: Kind::Direct,
+            dev: "up0".into(),
+            netns: None,
+            mac: [2, 0, 0, 0, 0, 1],
+            address: None,
+            gateway: None,
+            mtu: 1500,
+        };
+        let mut live = Live {
+            networks: vec![LiveNetwork::new(2, 7, Some(1), network)],
+            uplinks: vec![uplink],
+            ..Live::default()
+        };
+        let running = crate::document::build(&live, &BTreeSet::from([7, 8]), 0);
+        assert_eq!(live.keep_running(&running), BTreeSet::from([7, 8]));
+        assert_eq!((live.networks.len(), live.uplinks.len()), (1, 1));
+        assert!(live.keep_running(&Document::default()).is_empty());
+        assert_eq!((live.networks.len(), live.uplinks.len()), (0, 0));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use anyhow::Context;
 use pontoon_proto::message::ToDatapath;
 
 use crate::args::DaemonArgs;
-use crate::link::{self, Event, printable};
+use crate::link::{self, Event, Greeted, printable};
 use crate::live::Live;
 use crate::resolvers::{self, Resolvers};
 use crate::state::State;
@@ -102,12 +102,13 @@ impl Daemon {
     fn begin(&mut self) -> anyhow::Result<()> {
         let mut state = lock(&self.state);
         let found = self.supervisor.take_over(&self.sender);
-        let result = if let Some((link, document)) = found {
+        let result = if let Some(Greeted { link, document, handed }) = found {
             tracing::info!("datapath taken over, pid {}", link.pid);
             state.live = Live::load(&state.note);
-            state.live.keep_running(&document);
+            state.failed = state.live.keep_running(&document);
             state.workers = link.workers.max(1);
             self.supervisor.workers = state.workers;
+            state.adopt(handed.ports);
             state.link = Some(link);
             state.send_resolvers().and_then(|()| state.apply())
         } else {

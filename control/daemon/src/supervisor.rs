@@ -9,16 +9,18 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::SyncSender;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
-use pontoon_proto::Document;
-use rustix::fs::MemfdFlags;
-use rustix::io::FdFlags;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::{Errno, FdFlags};
+use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::args::DaemonArgs;
-use crate::link::{Event, Link};
+use crate::link::{Event, Greeted, Link};
 use crate::store::remove;
+use crate::sys;
 
 /// Time a datapath gets to end by itself.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -30,10 +32,10 @@ pub(crate) struct Supervisor {
     /// Workers of the next datapath: as many as the taps have queues.
     pub(crate) workers: u16,
     extra: Vec<String>,
-    /// NAT sessions: memory that outlives the datapath. Absent after taking over a running one.
+    /// NAT sessions: memory that outlives the datapath.
     sessions: Option<OwnedFd>,
     session_bytes: u64,
-    child: Option<Child>,
+    process: Option<Process>,
     links: u64,
 }
 
@@ -46,41 +48,48 @@ impl Supervisor {
             extra: args.datapath_args.clone(),
             sessions: None,
             session_bytes: args.session_bytes,
-            child: None,
+            process: None,
             links: 0,
         }
     }
 
-    /// The datapath that runs already, if one answers.
-    pub(crate) fn take_over(&mut self, events: &SyncSender<Event>) -> Option<(Link, Document)> {
+    /// The datapath that runs already, if one answers; one that does not is ended.
+    pub(crate) fn take_over(&mut self, events: &SyncSender<Event>) -> Option<Greeted> {
         let stream = UnixStream::connect(&self.socket).ok()?;
+        let process = sys::peer_process(&stream).map(|handle| Process { handle, child: None });
         match self.open(stream, events) {
-            Ok(found) => Some(found),
+            Ok(mut greeted) => {
+                self.process =
+                    process.inspect_err(|error| tracing::warn!("the datapath's process: {error}")).ok();
+                self.sessions = greeted.handed.sessions.take().filter(is_session_memory);
+                Some(greeted)
+            }
             Err(error) => {
                 tracing::warn!("the datapath at {} does not answer: {error}", self.socket.display());
+                process.ok()?.end();
                 None
             }
         }
     }
 
-    fn open(&mut self, stream: UnixStream, events: &SyncSender<Event>) -> io::Result<(Link, Document)> {
+    fn open(&mut self, stream: UnixStream, events: &SyncSender<Event>) -> io::Result<Greeted> {
         self.links += 1;
         Link::open(stream, self.links, events.clone())
     }
 
     /// Starts a datapath process and greets it.
     pub(crate) fn start(&mut self, events: &SyncSender<Event>) -> anyhow::Result<Link> {
-        self.end_child();
+        self.end_process();
         remove(&self.socket)?;
         let listener = UnixListener::bind(&self.socket)
             .with_context(|| format!("cannot listen on {}", self.socket.display()))?;
         restrict(&self.socket, 0o600)?;
         let (ours, theirs) = UnixStream::pair()?;
         let sessions = self.sessions()?;
-        let child = self.spawn(listener.into(), theirs.into(), sessions);
-        self.child = Some(child.context("cannot start the datapath process")?);
+        let child = self.spawn(listener.into(), theirs.into(), sessions).and_then(Process::of);
+        self.process = Some(child.context("cannot start the datapath process")?);
         let greeted = self.open(ours, events);
-        let (link, _) = greeted.with_context(|| {
+        let Greeted { link, .. } = greeted.with_context(|| {
             format!("the datapath process did not start; its messages are in {}", self.log.display())
         })?;
         tracing::info!("datapath started, pid {}", link.pid);
@@ -91,8 +100,11 @@ impl Supervisor {
         if let Some(sessions) = &self.sessions {
             return sessions.try_clone();
         }
-        let memory = rustix::fs::memfd_create("pontoon-sessions", MemfdFlags::CLOEXEC)?;
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let memory = rustix::fs::memfd_create("pontoon-sessions", flags)?;
         rustix::fs::ftruncate(&memory, self.session_bytes)?;
+        // A file that shrinks under its mapping kills the process that maps it.
+        rustix::fs::fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         let copy = memory.try_clone()?;
         self.sessions = Some(memory);
         Ok(copy)
@@ -119,31 +131,63 @@ impl Supervisor {
 
     /// After `Quit`: waits for the process, kills it when it does not end, and removes its socket.
     pub(crate) fn finish(&mut self, link: &Link) {
-        let deadline = Instant::now() + QUIT_TIMEOUT;
-        while Instant::now() < deadline {
-            let ended = match &mut self.child {
-                Some(child) => child.try_wait().is_ok_and(|status| status.is_some()),
-                None => !Path::new(&format!("/proc/{}", link.pid)).exists(),
-            };
-            if ended {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        if let Some(process) = &self.process {
+            process.wait(QUIT_TIMEOUT);
         }
-        self.end_child();
+        self.end_process();
         link.close();
         let _ = remove(&self.socket);
     }
 
-    fn end_child(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            match child.wait() {
-                Ok(status) => tracing::info!("datapath ended: {status}"),
-                Err(error) => tracing::warn!("datapath: {error}"),
-            }
+    fn end_process(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.end();
         }
     }
+}
+
+/// A datapath: started here, or by the control before.
+struct Process {
+    handle: OwnedFd,
+    /// To be waited for, so that it does not stay as a zombie.
+    child: Option<Child>,
+}
+
+impl Process {
+    fn of(child: Child) -> io::Result<Self> {
+        let handle = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+        Ok(Self { handle, child: Some(child) })
+    }
+
+    /// Waits until it has ended, at most so long.
+    fn wait(&self, limit: Duration) {
+        let mut handle = [PollFd::new(&self.handle, PollFlags::IN)];
+        let _ = rustix::event::poll(&mut handle, Timespec::try_from(limit).ok().as_ref());
+    }
+
+    /// Kills it if it has not ended by itself, and waits until it is gone: its taps have to be free.
+    fn end(mut self) {
+        let killed = rustix::process::pidfd_send_signal(&self.handle, Signal::KILL);
+        if let Err(error) = killed.or_else(|error| if error == Errno::SRCH { Ok(()) } else { Err(error) }) {
+            tracing::warn!("the datapath cannot be killed: {error}");
+            return;
+        }
+        self.wait(QUIT_TIMEOUT);
+        match self.child.as_mut().map(Child::wait) {
+            Some(Ok(status)) => tracing::info!("datapath ended: {status}"),
+            Some(Err(error)) => tracing::warn!("datapath: {error}"),
+            None => tracing::info!("the datapath of the control before has ended"),
+        }
+    }
+}
+
+/// Memory that a control made and the datapath could not change the size of.
+fn is_session_memory(memory: &OwnedFd) -> bool {
+    let sealed = rustix::fs::fcntl_get_seals(memory).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
+    if !sealed {
+        tracing::warn!("the datapath gave no session memory back: if it dies, NAT sessions are lost");
+    }
+    sealed
 }
 
 pub(crate) fn restrict(path: &Path, mode: u32) -> io::Result<()> {

@@ -5,12 +5,14 @@ use std::io;
 use std::mem::{size_of, size_of_val, zeroed};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 
 /// Bytes of `virtio_net_hdr_v1`, before each frame of a tap.
 const TAP_HEADER: libc::c_int = 12;
 /// Offload sets, best first: with USO (Linux 6.2), with ECN, plain TSO.
 const OFFLOADS: [libc::c_ulong; 3] = [0x6f, 0x0f, 0x07];
 const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
+const SO_PEERPIDFD: libc::c_int = 77;
 const PACKET_FANOUT_HASH: u32 = 0;
 const PACKET_FANOUT_FLAG_UNIQUEID: u32 = 0x2000;
 
@@ -148,6 +150,53 @@ fn set_option<T>(fd: &OwnedFd, option: libc::c_int, value: &T) -> io::Result<()>
     check(unsafe {
         libc::setsockopt(fd.as_raw_fd(), libc::SOL_PACKET, option, std::ptr::from_ref(value).cast(), length)
     })
+}
+
+/// The name of the interface a tap queue belongs to, in whatever namespace that is.
+pub(crate) fn tap_name(fd: &OwnedFd) -> io::Result<String> {
+    // SAFETY: as in `set_interface`.
+    let mut request: libc::ifreq = unsafe { zeroed() };
+    // SAFETY: TUNGETIFF writes one `ifreq`, which outlives the call; other kinds of descriptors refuse it.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNGETIFF as libc::Ioctl, &raw mut request) })?;
+    let name = request.ifr_name.iter().take_while(|byte| **byte != 0);
+    let name: Vec<u8> = name.map(|byte| byte.cast_unsigned()).collect();
+    String::from_utf8(name).map_err(io::Error::other)
+}
+
+/// The index of the interface a packet socket is bound to.
+pub(crate) fn packet_interface(fd: &OwnedFd) -> io::Result<u32> {
+    // SAFETY: `sockaddr_ll` is plain integers, for which all zeroes is a value.
+    let mut address: libc::sockaddr_ll = unsafe { zeroed() };
+    let mut length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `address`; both outlive the call.
+    check(unsafe { libc::getsockname(fd.as_raw_fd(), (&raw mut address).cast(), &raw mut length) })?;
+    if libc::c_int::from(address.sll_family) != libc::AF_PACKET {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a packet socket"));
+    }
+    Ok(address.sll_ifindex.cast_unsigned())
+}
+
+/// The process that listens at the other end, as the kernel noted it.
+pub(crate) fn peer_process(stream: &UnixStream) -> io::Result<OwnedFd> {
+    let mut handle: libc::c_int = -1;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `handle`; both outlive the call.
+    let answered = check(unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PEERPIDFD,
+            (&raw mut handle).cast(),
+            &raw mut length,
+        )
+    });
+    if answered.is_ok() && handle >= 0 {
+        // SAFETY: the kernel just made this descriptor and nobody else owns it.
+        return Ok(unsafe { OwnedFd::from_raw_fd(handle) });
+    }
+    // Before Linux 6.5.
+    let peer = rustix::net::sockopt::socket_peercred(stream)?;
+    Ok(rustix::process::pidfd_open(peer.pid, rustix::process::PidfdFlags::empty())?)
 }
 
 /// Blocks SIGTERM and SIGINT in this thread and those it starts, for [`wait_signal`]. `Command` empties the mask

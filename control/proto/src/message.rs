@@ -10,7 +10,8 @@ use crate::document::{Document, Mac};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "type")]
 pub enum ToDatapath {
-    /// First message after a connect (also by a restarted control). Answered with [`ToControl::Hello`].
+    /// First message after a connect (also by a restarted control). Answered with what the datapath holds
+    /// ([`ToControl::Port`], [`ToControl::Sessions`]) and [`ToControl::Hello`].
     Hello,
     /// Descriptors of one port, one a worker (queue), before the document that names the port.
     /// `vnet_header`: every frame is preceded by a 12-byte `virtio_net_hdr_v1`.
@@ -41,7 +42,12 @@ pub enum PortKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "type")]
 pub enum ToControl {
-    /// The running document (generation 0 when none was applied), for a control that takes over.
+    /// The descriptors of one port of the running document, so that a control that takes over holds them again.
+    Port { port: u16, kind: PortKind },
+    /// One descriptor, the memory of the NAT sessions.
+    Sessions,
+    /// The running document (generation 0 when none was applied), for a control that takes over. Ends the answer to
+    /// [`ToDatapath::Hello`].
     Hello { pid: u32, workers: u16, document: Document },
     /// All workers run this generation.
     Applied { generation: u64 },

@@ -1,6 +1,7 @@
 //! The way to whichever control is connected at present, for all threads.
 
 use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -59,13 +60,18 @@ impl Link {
 
     /// Sends to control, if there is one; one that does not take it loses its connection.
     pub(crate) fn send(&self, message: &ToControl) -> bool {
-        self.lock().send(message)
+        self.lock().send(message, &[])
+    }
+
+    /// As [`Self::send`], with descriptors.
+    pub(crate) fn send_with(&self, message: &ToControl, fds: &[BorrowedFd<'_>]) -> bool {
+        self.lock().send(message, fds)
     }
 
     pub(crate) fn send_failures(&self) {
         let mut state = self.lock();
         for (port, reason) in state.failed.clone() {
-            state.send(&ToControl::PortFailed { port, reason });
+            state.send(&ToControl::PortFailed { port, reason }, &[]);
         }
     }
 
@@ -95,7 +101,7 @@ impl Link {
     fn port_failed(&self, port: PortId, reason: String) {
         let mut state = self.lock();
         if state.failed.insert(port, reason.clone()).is_none() {
-            state.send(&ToControl::PortFailed { port, reason });
+            state.send(&ToControl::PortFailed { port, reason }, &[]);
         }
     }
 
@@ -105,7 +111,7 @@ impl Link {
         let old = |asked: &Instant| asked.elapsed() > QUERY_TIMEOUT;
         let mut failed: Vec<u32> =
             state.queries.extract_if(.., |_, (asked, _)| old(asked)).map(|(ticket, _)| ticket).collect();
-        if state.queries.len() < MAX_QUERIES && state.send(&ToControl::NeedTcp { ticket, resolver }) {
+        if state.queries.len() < MAX_QUERIES && state.send(&ToControl::NeedTcp { ticket, resolver }, &[]) {
             state.queries.insert(ticket, (Instant::now(), query));
         } else {
             failed.push(ticket);
@@ -119,9 +125,9 @@ impl Link {
 }
 
 impl State {
-    fn send(&mut self, message: &ToControl) -> bool {
+    fn send(&mut self, message: &ToControl, fds: &[BorrowedFd<'_>]) -> bool {
         let Some(control) = &self.control else { return false };
-        match codec::send(control, message, &[]) {
+        match codec::send(control, message, fds) {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!(%error, "control does not listen");

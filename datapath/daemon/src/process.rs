@@ -1,6 +1,7 @@
 //! Starts the threads and keeps the process alive over the death of controls.
 
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -23,6 +24,8 @@ use crate::{handoff, sandbox};
 
 /// Environment variable with the level of the log, e.g. `debug`.
 const LOG_ENV: &str = "PONTOON_LOG";
+/// Controls that may wait to be heard.
+const BACKLOG: i32 = 16;
 /// Sessions of all workers without a memory file.
 const DEFAULT_SLOTS: usize = 65_536;
 
@@ -37,13 +40,17 @@ pub fn main(args: DatapathArgs) -> anyhow::Result<()> {
     init_log();
     sys::settle_signals();
     sandbox::enter().context("sandbox")?;
+    // Whoever connects is told by the kernel that this process, not the control that made the socket, is the peer.
+    rustix::net::listen(&listener, BACKLOG)?;
     listener.set_nonblocking(false)?;
     control.set_nonblocking(false)?;
+    let kept = sessions.as_ref().map(OwnedFd::try_clone).transpose().context("session memory")?;
     let slots = match sessions {
         Some(memory) => sys::map_shared::<Slot>(memory).context("session memory")?,
         None => Box::leak(vec![Slot::default(); DEFAULT_SLOTS].into_boxed_slice()),
     };
-    let (mut service, threads) = start(&args, slots, seed()?)?;
+    let (service, threads) = start(&args, slots, seed()?)?;
+    let mut service = service.with_sessions(kept);
     serve(&mut service, control, &listener);
     drop(service);
     for thread in threads {

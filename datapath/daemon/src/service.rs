@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -40,17 +40,40 @@ pub(crate) struct Service {
     link: Arc<Link>,
     leases: Sender<LeaseJob>,
     running: Running,
-    /// Queues of ports no document has named yet, one a worker.
-    pending: BTreeMap<PortId, Vec<Attached>>,
+    /// Ports no document has named yet.
+    pending: BTreeMap<PortId, Given>,
+    /// Descriptors of the running document's ports, for a control that takes over.
+    held: BTreeMap<PortId, Held>,
+    /// Memory of the sessions, likewise.
+    sessions: Option<OwnedFd>,
     seed: u64,
     exchanges: Arc<AtomicUsize>,
+}
+
+/// The descriptors of a port; the queues use the same.
+struct Held {
+    kind: PortKind,
+    fds: Vec<Arc<OwnedFd>>,
+}
+
+/// An attached port: queues, one a worker, and the descriptors they use.
+struct Given {
+    queues: Vec<Attached>,
+    held: Held,
 }
 
 impl Service {
     #[must_use]
     pub(crate) fn new(workers: Vec<Mailbox>, link: Arc<Link>, leases: Sender<LeaseJob>, seed: u64) -> Self {
-        let (running, pending) = (Running::default(), BTreeMap::new());
-        Self { workers, link, leases, running, pending, seed, exchanges: Arc::default() }
+        let (running, pending, held) = (Running::default(), BTreeMap::new(), BTreeMap::new());
+        let exchanges = Arc::default();
+        Self { workers, link, leases, running, pending, held, sessions: None, seed, exchanges }
+    }
+
+    /// Keeps the memory of the sessions for controls to come.
+    #[must_use]
+    pub(crate) fn with_sessions(self, sessions: Option<OwnedFd>) -> Self {
+        Self { sessions, ..self }
     }
 
     /// Speaks with `control` until it goes.
@@ -120,7 +143,15 @@ impl Service {
         Ok(())
     }
 
+    /// Gives back what a control that takes over lacks.
     fn hello(&self) {
+        for (port, held) in &self.held {
+            let fds: Vec<BorrowedFd<'_>> = held.fds.iter().map(AsFd::as_fd).collect();
+            self.link.send_with(&ToControl::Port { port: *port, kind: held.kind }, &fds);
+        }
+        if let Some(sessions) = &self.sessions {
+            self.link.send_with(&ToControl::Sessions, &[sessions.as_fd()]);
+        }
         let workers = u16::try_from(self.workers.len()).unwrap_or(u16::MAX);
         let document = self.running.document.clone();
         self.link.send(&ToControl::Hello { pid: std::process::id(), workers, document });
@@ -202,8 +233,9 @@ impl Service {
         let mut by_worker: Vec<Vec<Attached>> = self.workers.iter().map(|_| Vec::new()).collect();
         let named = self.pending.extract_if(.., |port, _| next.snapshot.port(*port).is_some());
         let mut fresh = Vec::new();
-        for (port, queues) in named {
+        for (port, Given { queues, held }) in named {
             fresh.push(port);
+            self.held.insert(port, held);
             for (worker, queue) in by_worker.iter_mut().zip(queues) {
                 worker.push(queue);
             }
@@ -212,7 +244,7 @@ impl Service {
     }
 
     /// Once no worker runs on `before` any more: forgets what only it knew.
-    fn settle(&self, before: &Running, fresh: &[PortId]) {
+    fn settle(&mut self, before: &Running, fresh: &[PortId]) {
         let gone = before.gone(&self.running);
         for network in self.running.snapshot.networks.iter().flatten() {
             gone.iter().for_each(|port| network.macs.flush_port(*port));
@@ -221,6 +253,7 @@ impl Service {
             self.lease_job(LeaseJob::Close { network });
         }
         let snapshot = &self.running.snapshot;
+        self.held.retain(|port, _| snapshot.port(*port).is_some());
         self.link.retain_failures(|port| snapshot.port(port).is_some() && !fresh.contains(&port));
     }
 
@@ -274,14 +307,14 @@ fn uplink_status((id, found): UplinkAddress) -> UplinkStatus {
     UplinkStatus { id, address, gateway: found.and_then(|(_, gateway)| gateway) }
 }
 
-/// One queue a worker. Workers beyond the descriptors get a copy they only write to.
+/// One queue a worker. Workers beyond the descriptors write to one that another worker reads.
 fn attach(
     port: PortId,
     kind: PortKind,
     vnet_header: bool,
     fds: Vec<OwnedFd>,
     workers: usize,
-) -> Result<Vec<Attached>, String> {
+) -> Result<Given, String> {
     let field = format!("attach.port {port}");
     if usize::from(port) >= MAX_PORTS {
         return Err(format!("{field}: is not below {MAX_PORTS}"));
@@ -292,18 +325,18 @@ fn attach(
     if kind == PortKind::Tap && !vnet_header {
         return Err(format!("{field}: a tap needs a vnet header"));
     }
-    let copies = fds.iter().cycle().take(workers).skip(fds.len()).map(OwnedFd::try_clone);
-    let copies: io::Result<Vec<OwnedFd>> = copies.collect();
-    let copies = copies.map_err(|error| format!("{field}: {error}"))?;
-    let readers = fds.len();
-    let all = fds.into_iter().chain(copies).enumerate();
-    let queues = all.map(|(index, fd)| {
-        Ok(Attached { port, queue: queue(kind, vnet_header, fd)?, reads: index < readers })
+    let fds: Vec<Arc<OwnedFd>> = fds.into_iter().map(Arc::new).collect();
+    let each = fds.iter().cycle().take(workers).enumerate();
+    let queues = each.map(|(index, fd)| {
+        let queue = queue(kind, vnet_header, Arc::clone(fd))?;
+        Ok(Attached { port, queue, reads: index < fds.len() })
     });
-    queues.collect::<io::Result<_>>().map_err(|error| format!("{field}: {error}"))
+    let queues: io::Result<_> = queues.collect();
+    let queues = queues.map_err(|error| format!("{field}: {error}"))?;
+    Ok(Given { queues, held: Held { kind, fds } })
 }
 
-fn queue(kind: PortKind, vnet_header: bool, fd: OwnedFd) -> io::Result<Queue> {
+fn queue(kind: PortKind, vnet_header: bool, fd: Arc<OwnedFd>) -> io::Result<Queue> {
     match kind {
         PortKind::Tap => TapQueue::new(fd).map(Queue::Tap),
         PortKind::Packet => {

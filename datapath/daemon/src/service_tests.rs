@@ -134,6 +134,32 @@ fn frames_of_an_attached_port_are_counted_until_it_goes() {
 }
 
 #[test]
+fn a_control_that_comes_back_gets_the_descriptors_of_what_runs() {
+    let mut fake = Fake::start("handback");
+    let (ours, theirs) = UnixDatagram::pair().expect("pair");
+    let packet = ToDatapath::Attach { port: 2, kind: PortKind::Packet, vnet_header: true };
+    fake.tell(&packet, &[theirs.as_fd()]);
+    fake.ask(&ToDatapath::Apply { document: document(1, &[2]) });
+    // Attached, but in no document: it was given up.
+    fake.tell(&ToDatapath::Attach { port: 3, kind: PortKind::Packet, vnet_header: true }, &[theirs.as_fd()]);
+    drop(theirs);
+    fake.control = UnixStream::connect(&fake.path).expect("connect");
+    fake.control.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
+    fake.tell(&ToDatapath::Hello, &[]);
+    let (port, fds) = codec::receive::<ToControl>(&fake.control).expect("receive").expect("open");
+    assert_eq!(port, ToControl::Port { port: 2, kind: PortKind::Packet });
+    let [fd] = <[OwnedFd; 1]>::try_from(fds).expect("one descriptor");
+    UnixDatagram::from(fd).send(b"same").expect("send");
+    // The uplink asks for an address on the same socket.
+    ours.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
+    while ours.recv(&mut [0; 8]).expect("receive") != 4 {}
+    assert!(matches!(fake.hear(), ToControl::Hello { .. }));
+    fake.ask(&ToDatapath::Apply { document: document(2, &[]) });
+    assert!(matches!(fake.ask(&ToDatapath::Hello), ToControl::Hello { .. }), "a port that went is forgotten");
+    fake.quit();
+}
+
+#[test]
 fn a_lease_log_needs_its_descriptor() {
     let fake = Fake::start("lease");
     let refused = fake.ask(&ToDatapath::LeaseLog { network: 0, leases: Vec::new() });

@@ -30,6 +30,12 @@ fn the_datapath_starts_from_inherited_descriptors_and_quits() {
     drop(theirs);
     let datapath = std::thread::spawn(move || pontoon_datapath::main(args));
     codec::send(&control, &ToDatapath::Hello, &[]).expect("send");
+    let (sessions, fds) = codec::receive::<ToControl>(&control).expect("receive").expect("open");
+    assert_eq!(
+        (sessions, fds.len()),
+        (ToControl::Sessions, 1),
+        "a control that takes over gets the memory back"
+    );
     let (hello, _) = codec::receive(&control).expect("receive").expect("open");
     assert!(matches!(hello, ToControl::Hello { workers: 3, .. }), "{hello:?}");
     drop(control);

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use pontoon_wire::vnet;
 use rustix::io::Errno;
@@ -48,7 +49,7 @@ impl HeaderSize {
 
 #[derive(Debug)]
 pub struct PacketQueue {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     header: HeaderSize,
 }
 
@@ -57,7 +58,8 @@ impl PacketQueue {
     ///
     /// # Errors
     /// The descriptor's.
-    pub fn new(fd: OwnedFd, header: HeaderSize) -> io::Result<Self> {
+    pub fn new(fd: impl Into<Arc<OwnedFd>>, header: HeaderSize) -> io::Result<Self> {
+        let fd = fd.into();
         sys::set_nonblocking(&fd)?;
         Ok(Self { fd, header })
     }
@@ -129,7 +131,8 @@ mod tests {
 
     fn pair(size: HeaderSize) -> (PacketQueue, PacketQueue) {
         let (a, b) = UnixDatagram::pair().expect("pair");
-        (PacketQueue::new(a.into(), size).expect("a"), PacketQueue::new(b.into(), size).expect("b"))
+        let queue = |end| PacketQueue::new(OwnedFd::from(end), size).expect("queue");
+        (queue(a), queue(b))
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use pontoon_wire::vnet;
 use rustix::io::Errno;
@@ -11,7 +12,7 @@ use crate::{HEADROOM, Received, Sent, header_at_headroom, sys};
 
 #[derive(Debug)]
 pub struct TapQueue {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
 }
 
 impl TapQueue {
@@ -19,7 +20,8 @@ impl TapQueue {
     ///
     /// # Errors
     /// The descriptor's.
-    pub fn new(fd: OwnedFd) -> io::Result<Self> {
+    pub fn new(fd: impl Into<Arc<OwnedFd>>) -> io::Result<Self> {
+        let fd = fd.into();
         sys::set_nonblocking(&fd)?;
         Ok(Self { fd })
     }

@@ -121,6 +121,11 @@ impl World {
         for which in ["host", "net", "g1", "g2"] {
             self.add_namespace(which);
         }
+        self.add_uplink();
+    }
+
+    /// Makes the wire between host and internet, also in place of one that was deleted.
+    pub fn add_uplink(&self) {
         let (host, net) = (self.ns("host"), self.ns("net"));
         let words = [
             "ip", "link", "add", "up0", "netns", &host, "type", "veth", "peer", "name", "eth0", "netns", &net,
@@ -497,7 +502,6 @@ fn executable() -> Option<PathBuf> {
 }
 
 const UDHCPC: &str = r#"#!/bin/sh
-echo "event $1 ip=$ip mask=$mask router=$router dns=$dns lease=$lease"
 case "$1" in
 deconfig)
     ip -4 addr flush dev "$interface"
@@ -507,11 +511,11 @@ bound | renew)
     if [ -n "$router" ]; then ip route replace default via "${router%% *}" dev "$interface"; fi
     if [ -n "$dns" ]; then for server in $dns; do echo "nameserver $server"; done > /etc/resolv.conf; fi ;;
 esac
+echo "event $1 ip=$ip mask=$mask router=$router dns=$dns lease=$lease"
 exit 0
 "#;
 
 const DHCLIENT: &str = r#"#!/bin/sh
-echo "event $reason ip=$new_ip_address router=$new_routers dns=$new_domain_name_servers"
 case "$reason" in
 PREINIT) ip link set "$interface" up ;;
 BOUND | RENEW | REBIND | REBOOT)
@@ -519,5 +523,6 @@ BOUND | RENEW | REBIND | REBOOT)
     if [ -n "$new_routers" ]; then ip route replace default via "${new_routers%% *}" dev "$interface"; fi ;;
 EXPIRE | FAIL | RELEASE | STOP) ip -4 addr flush dev "$interface" ;;
 esac
+echo "event $reason ip=$new_ip_address router=$new_routers dns=$new_domain_name_servers"
 exit 0
 "#;

@@ -272,11 +272,16 @@ impl State {
         }
         for (id, uplink) in old.uplinks.iter().enumerate() {
             let id = id as u16;
-            if uplink.as_ref().is_some_and(|u| new.uplink(id).is_none_or(|v| v.subnet != u.subnet)) {
+            let (Some(uplink), next) = (uplink, new.uplink(id)) else { continue };
+            let stays = next.is_some_and(|next| next.subnet == uplink.subnet);
+            if !stays {
                 self.nat.flush_uplink(id);
-                if let Some(neighbours) = self.neighbours.get_mut(usize::from(id)) {
-                    *neighbours = Neighbours::default();
-                }
+            }
+            // Behind another device, or the same one made anew, are other neighbours.
+            if (!stays || next.is_some_and(|next| next.port != uplink.port))
+                && let Some(neighbours) = self.neighbours.get_mut(usize::from(id))
+            {
+                *neighbours = Neighbours::default();
             }
         }
     }

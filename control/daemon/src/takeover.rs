@@ -1,0 +1,51 @@
+//! What a datapath that is taken over gives back, checked before control holds it as its own.
+
+use std::io;
+
+use pontoon_proto::message::PortKind;
+
+use crate::live::{Kind, LiveNetwork};
+use crate::state::{Held, State};
+use crate::{netlink, sys};
+
+impl State {
+    /// Holds the descriptors that belong to what is active. Others are closed; a port without any is made anew if
+    /// the datapath dies.
+    pub(crate) fn adopt(&mut self, handed: Vec<(u16, Held)>) {
+        for (port, held) in handed {
+            match self.is_its_device(port, &held) {
+                Ok(true) => drop(self.held.insert(port, held)),
+                Ok(false) => tracing::warn!("port {port}: the datapath gave back something else"),
+                Err(error) => {
+                    tracing::warn!("port {port}: what the datapath gave back cannot be checked: {error}");
+                }
+            }
+        }
+        for port in self.live.ports() {
+            if !self.held.contains_key(&port) && !self.failed.contains(&port) {
+                tracing::warn!("port {port}: no descriptors; its device goes with the datapath");
+            }
+        }
+    }
+
+    fn is_its_device(&self, port: u16, held: &Held) -> io::Result<bool> {
+        let whole = held.fds.len() == usize::from(self.workers);
+        let uplink = self.live.uplinks.iter().find(|uplink| uplink.port == port);
+        if let Some(uplink) = uplink.filter(|uplink| uplink.kind == Kind::Direct) {
+            let link = sys::in_netns(uplink.netns.as_deref(), || netlink::link(&uplink.dev))?;
+            let bound = held.fds.iter().map(sys::packet_interface).collect::<io::Result<Vec<_>>>()?;
+            let index = link.map(|link| link.index);
+            return Ok(whole
+                && held.kind == PortKind::Packet
+                && bound.iter().all(|bound| Some(*bound) == index));
+        }
+        let host = self.live.networks.iter().find(|live| live.port == port);
+        let guest = self.live.guests.iter().find(|guest| guest.port == port);
+        let name = host
+            .map(LiveNetwork::bridge)
+            .or_else(|| guest.map(|guest| guest.ifname.as_str()))
+            .or_else(|| uplink.map(|uplink| uplink.dev.as_str()));
+        let names = held.fds.iter().map(sys::tap_name).collect::<io::Result<Vec<_>>>()?;
+        Ok(whole && held.kind == PortKind::Tap && names.iter().all(|found| Some(found.as_str()) == name))
+    }
+}
