@@ -4,6 +4,7 @@ use std::io;
 
 use ipnet::Ipv4Net;
 use pontoon_netxml::{Mode, Network, PONTOON_NAMESPACE, Uplink, UplinkKind};
+use pontoon_proto::event::{Lifecycle, PortChange};
 
 use crate::defaults::{check_interface_name, mac_of};
 use crate::document;
@@ -21,7 +22,9 @@ impl State {
         check_mode(&network)?;
         self.check_bridge(&network)?;
         self.check_subnet(&network)?;
-        self.change(|state| state.bring_up(network))
+        self.change(|state| state.bring_up(network.clone()))?;
+        self.events.lifecycle(&network, Lifecycle::Started);
+        Ok(())
     }
 
     fn bring_up(&mut self, network: Network) -> Answer<()> {
@@ -45,7 +48,7 @@ impl State {
     pub(crate) fn stop(&mut self, name: &str) -> Answer<()> {
         let live = self.live.by_name(name);
         let live = live.ok_or_else(|| invalid(format!("network '{name}' is not active")))?;
-        let (id, bridge) = (live.id, live.bridge().to_owned());
+        let (id, bridge, network) = (live.id, live.bridge().to_owned(), live.network.clone());
         let guests: Vec<_> = self.live.guests.iter().filter(|guest| guest.network == id).cloned().collect();
         self.change(|state| {
             state.live.networks.retain(|live| live.id != id);
@@ -56,7 +59,9 @@ impl State {
         vanish(None, &bridge);
         for guest in guests {
             vanish(guest.netns.as_deref(), &guest.ifname);
+            self.events.port(&network, &guest, PortChange::Unplugged);
         }
+        self.events.lifecycle(&network, Lifecycle::Stopped);
         Ok(())
     }
 

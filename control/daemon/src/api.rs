@@ -1,6 +1,7 @@
 //! The API socket: a thread a connection, so that a slow client delays nobody.
 
-use std::io::{self, BufReader};
+use std::collections::BTreeSet;
+use std::io::{self, BufReader, Read};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,10 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use pontoon_proto::api::{Request, Response};
+use pontoon_proto::api::{Reply, Request, Response};
 use pontoon_proto::codec;
+use pontoon_proto::event::EventKind;
 
-use crate::failure::{fail, fail_help};
+use crate::events::{Filter, Subscription};
+use crate::failure::{Answer, fail, fail_help};
 use crate::state::State;
 use crate::store::remove;
 use crate::supervisor::restrict;
@@ -95,7 +98,13 @@ fn converse(stream: &UnixStream, state: &Mutex<State>) -> io::Result<()> {
             }
             Err(error) => return Err(error),
         };
-        let response = if allowed {
+        let response = if let (true, Request::Subscribe { events, network }) = (allowed, &request) {
+            let kinds = events.iter().copied().collect();
+            match subscribe(state, kinds, network.as_deref()) {
+                Ok(subscription) => return stream_events(stream, &subscription),
+                Err(failure) => Response::Error(failure),
+            }
+        } else if allowed {
             state.lock().unwrap_or_else(PoisonError::into_inner).answer(request)
         } else {
             Response::Error(fail_help(
@@ -105,4 +114,33 @@ fn converse(stream: &UnixStream, state: &Mutex<State>) -> io::Result<()> {
         };
         codec::write_api(stream, &response)?;
     }
+}
+
+fn subscribe(
+    state: &Mutex<State>,
+    kinds: BTreeSet<EventKind>,
+    network: Option<&str>,
+) -> Answer<Subscription> {
+    let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    let network = network.map(|network| state.find(network)).transpose()?;
+    Ok(state.events.subscribe(Filter { kinds, network }))
+}
+
+/// Reports events until the client goes.
+fn stream_events(mut stream: &UnixStream, subscription: &Subscription) -> io::Result<()> {
+    codec::write_api(stream, &Response::Parameters(Reply::Subscribed))?;
+    stream.set_nonblocking(true)?;
+    while let Ok(reply) = subscription.next(Duration::from_secs(1)) {
+        match stream.read(&mut [0; 64]) {
+            Ok(0) => return Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            _ => {}
+        }
+        if let Some(reply) = reply {
+            stream.set_nonblocking(false)?;
+            codec::write_api(stream, &Response::Parameters(reply))?;
+            stream.set_nonblocking(true)?;
+        }
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@ mod args;
 mod change;
 mod defaults;
 mod document;
+mod events;
 mod failure;
 mod leases;
 mod link;

@@ -4,6 +4,7 @@ use std::io;
 
 use pontoon_proto::api::Failure;
 use pontoon_proto::document::Mac;
+use pontoon_proto::event::PortChange;
 use pontoon_proto::message::PortKind;
 
 use crate::active::{netns_failure, tap_failure, vanish};
@@ -60,13 +61,14 @@ impl State {
         };
         check_interface_name(&ifname)?;
         let Wanted { domain, netns, .. } = wanted;
-        let name = ifname.clone();
-        self.change(move |state| {
-            let port = state.new_port()?;
-            state.live.guests.push(Guest { port, network, domain, mac, ifname: name, netns });
-            let held = state.reopen(port)?;
-            state.attach(port, held)
+        let mut guest = Guest { port: 0, network, domain, mac, ifname: ifname.clone(), netns };
+        self.change(|state| {
+            guest.port = state.new_port()?;
+            state.live.guests.push(guest.clone());
+            let held = state.reopen(guest.port)?;
+            state.attach(guest.port, held)
         })?;
+        self.report_port(&guest, PortChange::Plugged);
         Ok((ifname, mac))
     }
 
@@ -118,19 +120,27 @@ impl State {
             Ok(())
         })?;
         vanish(guest.netns.as_deref(), &guest.ifname);
+        self.report_port(&guest, PortChange::Unplugged);
         Ok(())
+    }
+
+    fn report_port(&self, guest: &Guest, change: PortChange) {
+        if let Some(live) = self.live.by_id(guest.network) {
+            self.events.port(&live.network, guest, change);
+        }
     }
 
     /// A port's device failed. A guest's port goes; the host's and the uplinks' wait for their device.
     pub(crate) fn port_failed(&mut self, port: u16, reason: &str) {
-        if let Some(guest) = self.live.guests.iter().find(|guest| guest.port == port) {
+        if let Some(guest) = self.live.guests.iter().find(|guest| guest.port == port).cloned() {
             tracing::warn!("interface {} of {} is gone: {reason}", guest.ifname, guest.domain);
             let gone = self.change(|state| {
                 state.live.guests.retain(|guest| guest.port != port);
                 Ok(())
             });
-            if let Err(failure) = gone {
-                tracing::error!("{}", failure.message);
+            match gone {
+                Ok(()) => self.report_port(&guest, PortChange::Unplugged),
+                Err(failure) => tracing::error!("{}", failure.message),
             }
         } else if self.live.ports().contains(&port) && self.failed.insert(port) {
             tracing::warn!(

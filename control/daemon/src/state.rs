@@ -8,6 +8,7 @@ use pontoon_netxml::Network;
 use pontoon_proto::message::{PortKind, ToDatapath};
 
 use crate::document;
+use crate::events::Events;
 use crate::failure::{Answer, fail, internal, operation};
 use crate::leases;
 use crate::link::Link;
@@ -33,6 +34,7 @@ pub(crate) struct State {
     /// Queues of every tap.
     pub(crate) workers: u16,
     pub(crate) note: PathBuf,
+    pub(crate) events: Events,
 }
 
 impl State {
@@ -45,7 +47,8 @@ impl State {
         let defined = store.load()?.into_iter().map(|network| (network.name.clone(), network)).collect();
         let live = Live::default();
         let (held, failed) = (BTreeMap::new(), BTreeSet::new());
-        Ok(Self { store, defined, live, held, failed, link: None, resolvers, workers, note })
+        let events = Events::default();
+        Ok(Self { store, defined, live, held, failed, link: None, resolvers, workers, note, events })
     }
 
     /// A network by UUID or name: its canonical name.

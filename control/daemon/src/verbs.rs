@@ -2,6 +2,7 @@
 
 use pontoon_netxml::{DumpOptions, Mode, Network};
 use pontoon_proto::api::{BridgeInfo, Failure, LeaseInfo, MacInfo, NetworkInfo, Reply, Request, Response};
+use pontoon_proto::event::Lifecycle;
 
 use crate::defaults::{self, hex, parse_mac};
 use crate::document;
@@ -59,6 +60,7 @@ impl State {
                 link.drain();
                 Ok(Reply::Status { status: link.status()?, pid: link.pid })
             }
+            Request::Subscribe { .. } => Err(internal("a subscription is not a request of its own")),
         }
     }
 
@@ -103,6 +105,7 @@ impl State {
         self.store.save(&network)?;
         let (name, mut warnings) = (network.name.clone(), network.not_acting());
         warnings.extend(self.redefine_live(&network));
+        self.events.lifecycle(&network, Lifecycle::Defined);
         self.defined.insert(name.clone(), network);
         Ok(Reply::Defined { name, warnings })
     }
@@ -132,7 +135,9 @@ impl State {
             return Err(invalid("can't undefine transient network"));
         }
         self.store.remove(&name)?;
-        self.defined.remove(&name);
+        if let Some(network) = self.defined.remove(&name) {
+            self.events.lifecycle(&network, Lifecycle::Undefined);
+        }
         if self.live.by_name(&name).is_none() {
             let _ = crate::store::remove(&self.store.leases(&name));
         }

@@ -1,10 +1,36 @@
 //! The verbs' answers. What needs no device runs everywhere; the rest wants a network namespace of its own:
 //! `unshare -n cargo test -p pontoon-control -- --ignored`.
 
-use pontoon_proto::api::{Reply, Request};
+use std::time::Duration;
 
+use pontoon_proto::api::{Reply, Request};
+use pontoon_proto::event::{Event, Lifecycle};
+
+use crate::events::{Filter, Subscription};
 use crate::netlink;
 use crate::testing::{accepted, connect, define, refused, scratch, state};
+
+/// All events that are waiting, in few words.
+fn told(events: &Subscription) -> Vec<String> {
+    let next = || events.next(Duration::ZERO).ok().flatten();
+    std::iter::from_fn(next)
+        .map(|reply| match reply {
+            Reply::Event { event: Event::Lifecycle { subject, detail }, .. } => {
+                let detail = match detail {
+                    Lifecycle::Defined => "defined",
+                    Lifecycle::Undefined => "undefined",
+                    Lifecycle::Started => "started",
+                    Lifecycle::Stopped => "stopped",
+                };
+                format!("{} {detail}", subject.network)
+            }
+            Reply::Event { event: Event::Port { subject, detail, interface, .. }, .. } => {
+                format!("{} {interface} {detail:?}", subject.network)
+            }
+            other => format!("{other:?}"),
+        })
+        .collect()
+}
 
 #[test]
 fn definitions_are_filled_in_kept_and_checked_against_each_other() {
@@ -43,6 +69,7 @@ fn definitions_are_filled_in_kept_and_checked_against_each_other() {
 fn failures_have_libvirts_words() {
     let root = scratch("words");
     let mut state = state(&root);
+    let events = state.events.subscribe(Filter::default());
     accepted(define(&mut state, "<network><name>a</name></network>"));
     let unknown = Request::NetStart { network: "x".into() };
     assert_eq!(
@@ -64,6 +91,7 @@ fn failures_have_libvirts_words() {
     assert_eq!(refused(state.answer(detach)).message, "No interface found whose type is network");
     accepted(state.answer(Request::NetUndefine { network: "a".into() }));
     assert_eq!(accepted(state.answer(Request::NetList)), Reply::Networks { networks: Vec::new() });
+    assert_eq!(told(&events), ["a defined", "a undefined"]);
     std::fs::remove_dir_all(&root).expect("clean");
 }
 
@@ -73,6 +101,7 @@ fn networks_and_interfaces_come_and_go() {
     let root = scratch("devices");
     let mut state = state(&root);
     let _events = connect(&mut state);
+    let events = state.events.subscribe(Filter::default());
     let ip = "<ip address='192.168.122.1' netmask='255.255.255.0'><dhcp><range start='192.168.122.2' \
         end='192.168.122.9'/></dhcp></ip>";
     for name in ["a", "b", "bad"] {
@@ -108,6 +137,16 @@ fn networks_and_interfaces_come_and_go() {
     assert!(netlink::link("vnet0").expect("links").is_none());
     accepted(state.answer(Request::NetDestroy { network: "a".into() }));
     assert!(netlink::link("virbr0").expect("links").is_none());
+    let expected = [
+        "a defined",
+        "b defined",
+        "bad defined",
+        "a started",
+        "a vnet0 Plugged",
+        "a vnet0 Unplugged",
+        "a stopped",
+    ];
+    assert_eq!(told(&events), expected);
     let sockets = crate::sys::open_packet(netlink::link("lo").expect("links").expect("lo").index, 2);
     assert_eq!(sockets.expect("packet sockets").len(), 2);
     std::fs::remove_dir_all(&root).expect("clean");

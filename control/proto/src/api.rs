@@ -7,6 +7,8 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::{Event, EventKind};
+
 /// Environment variable and default place of the API socket.
 pub const SOCKET_ENV: &str = "PONTOON_SOCKET";
 pub const DEFAULT_RUNTIME_DIR: &str = "/run/pontoon";
@@ -71,6 +73,14 @@ pub enum Request {
         bridge: String,
     },
     Status,
+    /// Answered with [`Reply::Subscribed`], then with a [`Reply::Event`] for each event until the client closes.
+    Subscribe {
+        /// Empty: all kinds.
+        #[serde(default)]
+        events: Vec<EventKind>,
+        #[serde(default)]
+        network: Option<String>,
+    },
 }
 
 /// One answer of the daemon.
@@ -126,6 +136,14 @@ pub enum Reply {
     Status {
         status: Box<crate::message::Status>,
         pid: u32,
+    },
+    /// From here on every event is reported.
+    Subscribed,
+    Event {
+        /// Unix milliseconds.
+        time_ms: u64,
+        #[serde(flatten)]
+        event: Event,
     },
 }
 

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod codec;
 pub mod document;
+pub mod event;
 pub mod message;
 
 pub use document::Document;

@@ -1,0 +1,175 @@
+//! Events on their way to subscribers. Publishing never waits: a subscriber that is slow is told how many it missed.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pontoon_netxml::Network;
+use pontoon_proto::api::Reply;
+use pontoon_proto::event::{Event, EventKind, Lifecycle, PortChange, Subject};
+
+use crate::defaults::hex;
+use crate::live::Guest;
+
+/// Events one subscriber may lag behind.
+pub(crate) const BACKLOG: usize = 256;
+
+/// What a subscriber wants to hear of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filter {
+    /// Empty: all kinds.
+    pub(crate) kinds: BTreeSet<EventKind>,
+    /// The name of the only network.
+    pub(crate) network: Option<String>,
+}
+
+impl Filter {
+    fn lets_pass(&self, event: &Event) -> bool {
+        let kind = event.kind().is_none_or(|kind| self.kinds.is_empty() || self.kinds.contains(&kind));
+        let about = event.subject().map(|subject| &subject.network);
+        kind && self.network.as_ref().is_none_or(|wanted| about.is_none_or(|name| name == wanted))
+    }
+}
+
+struct Subscriber {
+    filter: Filter,
+    sender: SyncSender<Reply>,
+    missed: Arc<AtomicU64>,
+}
+
+/// One subscriber's end.
+pub(crate) struct Subscription {
+    events: Receiver<Reply>,
+    missed: Arc<AtomicU64>,
+}
+
+/// All subscribers; clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Events(Arc<Mutex<Vec<Subscriber>>>);
+
+impl Events {
+    pub(crate) fn publish(&self, event: Event) {
+        let mut subscribers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let reply = stamped(event);
+        let Reply::Event { event, .. } = &reply else { return };
+        subscribers.retain(|subscriber| {
+            if !subscriber.filter.lets_pass(event) {
+                return true;
+            }
+            match subscriber.sender.try_send(reply.clone()) {
+                Ok(()) => true,
+                Err(std::sync::mpsc::TrySendError::Full(_)) => {
+                    subscriber.missed.fetch_add(1, Ordering::Relaxed);
+                    true
+                }
+                Err(std::sync::mpsc::TrySendError::Disconnected(_)) => false,
+            }
+        });
+    }
+
+    pub(crate) fn subscribe(&self, filter: Filter) -> Subscription {
+        let (sender, events) = sync_channel(BACKLOG);
+        let missed = Arc::new(AtomicU64::new(0));
+        let subscriber = Subscriber { filter, sender, missed: Arc::clone(&missed) };
+        let mut subscribers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that has gone is noticed here if no event comes.
+        subscribers.retain(|other| Arc::strong_count(&other.missed) > 1);
+        subscribers.push(subscriber);
+        Subscription { events, missed }
+    }
+
+    pub(crate) fn lifecycle(&self, network: &Network, detail: Lifecycle) {
+        self.publish(Event::Lifecycle { subject: subject(network), detail });
+    }
+
+    pub(crate) fn port(&self, network: &Network, guest: &Guest, detail: PortChange) {
+        self.publish(Event::Port {
+            subject: subject(network),
+            detail,
+            domain: guest.domain.clone(),
+            interface: guest.ifname.clone(),
+            mac: hex(&guest.mac),
+        });
+    }
+}
+
+impl Subscription {
+    /// The next event within `patience`; an error when none can come any more.
+    pub(crate) fn next(&self, patience: Duration) -> Result<Option<Reply>, ()> {
+        match self.events.recv_timeout(patience) {
+            Ok(reply) => Ok(Some(reply)),
+            Err(RecvTimeoutError::Timeout) => match self.missed.swap(0, Ordering::Relaxed) {
+                0 => Ok(None),
+                count => Ok(Some(stamped(Event::Missed { count }))),
+            },
+            Err(RecvTimeoutError::Disconnected) => Err(()),
+        }
+    }
+}
+
+pub(crate) fn subject(network: &Network) -> Subject {
+    Subject { network: network.name.clone(), uuid: network.uuid.unwrap_or_default().to_string() }
+}
+
+fn stamped(event: Event) -> Reply {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Reply::Event { time_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX), event }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(name: &str) -> Network {
+        Network { name: name.into(), ..Network::default() }
+    }
+
+    fn next(subscription: &Subscription) -> Option<Event> {
+        match subscription.next(Duration::ZERO) {
+            Ok(Some(Reply::Event { event, .. })) => Some(event),
+            Ok(None) => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_subscriber_hears_what_it_asked_for() {
+        let events = Events::default();
+        let all = events.subscribe(Filter::default());
+        let leases = events.subscribe(Filter { kinds: [EventKind::Lease].into(), network: None });
+        let other = events.subscribe(Filter { kinds: BTreeSet::new(), network: Some("b".into()) });
+        events.lifecycle(&network("a"), Lifecycle::Started);
+        let started = Event::Lifecycle { subject: subject(&network("a")), detail: Lifecycle::Started };
+        assert_eq!(next(&all), Some(started));
+        assert_eq!((next(&all), next(&leases), next(&other)), (None, None, None));
+        events.lifecycle(&network("b"), Lifecycle::Stopped);
+        assert!(next(&other).is_some());
+    }
+
+    #[test]
+    fn a_slow_subscriber_keeps_the_oldest_events_and_hears_how_many_it_missed() {
+        let events = Events::default();
+        let slow = events.subscribe(Filter::default());
+        for _ in 0..BACKLOG + 7 {
+            events.lifecycle(&network("a"), Lifecycle::Started);
+        }
+        for _ in 0..BACKLOG {
+            assert!(matches!(next(&slow), Some(Event::Lifecycle { .. })));
+        }
+        assert_eq!(next(&slow), Some(Event::Missed { count: 7 }));
+        assert_eq!(next(&slow), None);
+    }
+
+    #[test]
+    fn who_has_gone_is_forgotten() {
+        let events = Events::default();
+        for _ in 0..10 {
+            drop(events.subscribe(Filter::default()));
+        }
+        assert_eq!(events.0.lock().expect("lock").len(), 1);
+        events.lifecycle(&network("a"), Lifecycle::Started);
+        assert!(events.0.lock().expect("lock").is_empty());
+    }
+}
