@@ -6,11 +6,13 @@
 //!  DNS, web                     203.0.113.2 (pontoon's) -- virbrN -- eth0, eth1: taps of pontoon
 //! ```
 
+mod api;
 mod net;
 mod process;
 mod world;
 pub mod xml;
 
+pub use api::Api;
 pub use net::{BIG, http_get, in_netns, serve_tcp};
 pub use process::{Output, Proc, run};
 pub use world::{Capture, Setup, World, bound_address};

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use rustix::process::Signal;
 
+use crate::api::Api;
 use crate::net::{in_netns, serve_tcp};
 use crate::process::{self, Output, Proc, run};
 use crate::until;
@@ -228,6 +229,15 @@ impl World {
         self.datapaths.sort_unstable();
         self.datapaths.dedup();
         self.datapaths.retain(|pid| process::is_running(*pid, "datapath"));
+    }
+
+    /// A connection to the daemon's socket.
+    ///
+    /// # Panics
+    /// When there is no daemon.
+    #[must_use]
+    pub fn api(&self) -> Api {
+        Api::connect(&self.path("run/pontoon.sock")).expect("API socket")
     }
 
     /// A verb of the command line.

@@ -1,0 +1,214 @@
+//! Networks are redefined while traffic runs through them and beside them.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use pontoon_netns_tests::{Setup, World, in_netns, xml};
+use serde_json::json;
+
+const OUTSIDE: &str = "203.0.113.80";
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Redefinitions of the running network.
+const CHANGES: usize = 500;
+
+/// Counts of one stream of numbered datagrams that come back.
+#[derive(Debug, Default)]
+struct Echoes {
+    sent: AtomicU64,
+    back: AtomicU64,
+}
+
+/// Answers every datagram in a namespace, and says when the sender's address is not the first one's.
+fn serve_udp(netns: &str, address: &str, stop: &Arc<AtomicBool>, moved: &Arc<AtomicBool>) -> SocketAddr {
+    let (stop, moved) = (Arc::clone(stop), Arc::clone(moved));
+    in_netns(netns, || {
+        let socket = UdpSocket::bind((address, 0)).expect("bind");
+        let here = socket.local_addr().expect("address");
+        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("timeout");
+        thread::spawn(move || {
+            let (mut buffer, mut first) = ([0; 2048], None);
+            while !stop.load(Ordering::Relaxed) {
+                let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
+                if *first.get_or_insert(from) != from {
+                    moved.store(true, Ordering::Relaxed);
+                }
+                let _ = socket.send_to(&buffer[..length], from);
+            }
+        });
+        here
+    })
+}
+
+/// Sends a datagram each millisecond until told to stop, and counts how many different ones come back.
+fn stream_udp(netns: &str, to: SocketAddr, stop: &Arc<AtomicBool>) -> (Arc<Echoes>, JoinHandle<()>) {
+    let (echoes, stop) = (Arc::new(Echoes::default()), Arc::clone(stop));
+    let counts = Arc::clone(&echoes);
+    let thread = in_netns(netns, || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("bind");
+        socket.connect(to).expect("connect");
+        socket.set_read_timeout(Some(Duration::from_millis(500))).expect("timeout");
+        let back = socket.try_clone().expect("clone");
+        let stopped = Arc::clone(&stop);
+        let receive = {
+            let counts = Arc::clone(&counts);
+            move || {
+                let (mut buffer, mut next) = ([0; 2048], 0u64);
+                loop {
+                    match back.recv(&mut buffer) {
+                        Ok(_) => {
+                            let number =
+                                buffer.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+                            assert!(
+                                number >= next,
+                                "{number} came again or out of order, {next} was expected"
+                            );
+                            next = number + 1;
+                            counts.back.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(_) if stopped.load(Ordering::Relaxed) => return,
+                        Err(_) => {}
+                    }
+                }
+            }
+        };
+        let receiver = thread::spawn(receive);
+        thread::spawn(move || {
+            let mut bytes = [0; 200];
+            while !stop.load(Ordering::Relaxed) {
+                bytes[..8].copy_from_slice(&counts.sent.load(Ordering::Relaxed).to_be_bytes());
+                if socket.send(&bytes).is_ok() {
+                    counts.sent.fetch_add(1, Ordering::Relaxed);
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+            receiver.join().expect("the receiver");
+        })
+    });
+    (echoes, thread)
+}
+
+/// Sends back what comes, on each connection.
+fn serve_echo(netns: &str, address: &str) -> SocketAddr {
+    in_netns(netns, || {
+        let listener = TcpListener::bind((address, 0)).expect("listen");
+        let here = listener.local_addr().expect("address");
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                thread::spawn(move || {
+                    let mut buffer = [0; 65536];
+                    while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                        if stream.write_all(&buffer[..length]).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        here
+    })
+}
+
+/// One connection that carries numbered blocks there and back until told to stop; returns how many bytes it carried.
+fn stream_tcp(netns: &str, to: SocketAddr, stop: &Arc<AtomicBool>) -> JoinHandle<std::io::Result<u64>> {
+    let stop = Arc::clone(stop);
+    in_netns(netns, || {
+        let mut stream = TcpStream::connect_timeout(&to, PATIENCE).expect("connect");
+        thread::spawn(move || {
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            let (mut carried, mut block, mut back) = (0u64, vec![0; 20_000], vec![0; 20_000]);
+            while !stop.load(Ordering::Relaxed) {
+                block[..8].copy_from_slice(&carried.to_be_bytes());
+                stream.write_all(&block)?;
+                stream.read_exact(&mut back)?;
+                assert!(back == block, "the stream came back changed");
+                carried += block.len() as u64;
+            }
+            Ok(carried)
+        })
+    })
+}
+
+/// The network of the test as it is in round `round`: every part that can change live takes its turn.
+fn definition(round: usize) -> String {
+    let one_of =
+        |part: usize, off: &str, on: &str| if (round >> part) & 1 == 0 { off } else { on }.to_owned();
+    let host = format!("<host mac='52:54:00:0a:00:{:02x}' name='h{round}' ip='192.168.100.7'/>", round % 256);
+    format!(
+        "<network><name>natntw</name><title>round {round}</title>
+         <forward mode='nat'><nat><port start='1024' end='{}'/></nat></forward>{}
+         <bridge name='virbr1' stp='on' delay='0'/><mtu size='{}'/><domain name='{}' localOnly='{}'/>
+         <dns{}><txt name='round' value='{round}'/>
+           <host ip='192.168.100.9'><hostname>fixed{round}</hostname></host></dns>
+         <ip address='192.168.100.1' netmask='255.255.255.0'><dhcp>
+           <range start='192.168.100.10' end='{}'>{}</range>{}</dhcp></ip></network>",
+        one_of(0, "65535", "60000"),
+        xml::UPLINK,
+        one_of(1, "1500", "1600"),
+        one_of(2, "lab", "home"),
+        one_of(3, "yes", "no"),
+        one_of(4, "", " forwardPlainNames='no'"),
+        one_of(0, "192.168.100.254", "192.168.100.200"),
+        one_of(5, "", "<lease expiry='2' unit='hours'/>"),
+        one_of(1, "", &host),
+    )
+}
+
+#[test]
+fn redefinitions_under_traffic_lose_nothing_of_others_and_break_no_session() {
+    let Some(mut world) = World::new(&Setup { workers: 2, tools: &["ping"], ..Setup::default() }) else {
+        return;
+    };
+    world.start_network("natntw", &definition(0));
+    world.start_network("hostntw", &xml::hostntw());
+    for guest in ["g3", "g4"] {
+        world.add_namespace(guest);
+    }
+    let addresses: Vec<String> = [("g1", "natntw"), ("g2", "natntw"), ("g3", "hostntw"), ("g4", "hostntw")]
+        .iter()
+        .enumerate()
+        .map(|(at, (guest, network))| world.guest(guest, network, "eth0", &format!("52:54:00:d7:8d:6{at}")))
+        .collect();
+    let (stop, moved) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let [g1, g2, g3, net] = ["g1", "g2", "g3", "net"].map(|which| world.ns(which));
+    let beside = serve_udp(&world.ns("g4"), &addresses[3], &stop, &moved);
+    let (beside, beside_thread) = stream_udp(&g3, beside, &stop);
+    let outside = serve_udp(&net, OUTSIDE, &stop, &moved);
+    let (outside, outside_thread) = stream_udp(&g1, outside, &stop);
+    let streams = [(&g1, &net, OUTSIDE), (&g1, &g2, addresses[1].as_str())]
+        .map(|(from, to, address)| stream_tcp(from, serve_echo(to, address), &stop));
+
+    let mut api = world.api();
+    let start = Instant::now();
+    for round in 1..=CHANGES {
+        let parameters = json!({ "xml": definition(round), "file": "round" });
+        let reply = api.call("net-define", &parameters);
+        assert_eq!(reply["warnings"], json!([]), "{reply}");
+    }
+    let each = start.elapsed() / u32::try_from(CHANGES).expect("a count");
+    stop.store(true, Ordering::Relaxed);
+    for thread in [beside_thread, outside_thread] {
+        thread.join().expect("datagrams");
+    }
+    let carried = streams.map(|stream| stream.join().expect("stream").expect("an unbroken session"));
+    let loss = |echoes: &Echoes| echoes.sent.load(Ordering::Relaxed) - echoes.back.load(Ordering::Relaxed);
+    println!(
+        "{CHANGES} changes, {each:?} each; datagrams lost: {} of {} beside, {} of {} through it; TCP carried {carried:?}",
+        loss(&beside),
+        beside.sent.load(Ordering::Relaxed),
+        loss(&outside),
+        outside.sent.load(Ordering::Relaxed),
+    );
+    assert!(beside.sent.load(Ordering::Relaxed) > 100 && carried.iter().all(|bytes| *bytes > 1_000_000));
+    assert_eq!(loss(&beside), 0, "another network lost frames");
+    assert_eq!(loss(&outside), 0, "nothing concerned the session's frames");
+    assert!(!moved.load(Ordering::Relaxed), "a session changed its external port");
+    let dump = world.works(&["net-dumpxml", "natntw"]);
+    assert!(dump.contains(&format!("<title>round {CHANGES}</title>")), "{dump}");
+    let leases = world.works(&["net-dhcp-leases", "natntw"]);
+    assert!(addresses[..2].iter().all(|address| leases.contains(address.as_str())), "{leases}");
+}
