@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+pub mod coalesce;
 pub mod dhcp;
 pub mod dns;
 pub mod drops;

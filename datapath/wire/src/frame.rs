@@ -8,8 +8,12 @@ use crate::{Mac, be16, ethernet, ipv4, vnet};
 pub const MAX: usize = 65_535 + ethernet::HEADER;
 /// Segments one super-frame may ask for; smaller sizes amplify one write into thousands of packets.
 pub const MAX_SEGMENTS: usize = 1365;
-/// Smallest segment size accepted in a super-frame (the minimum MSS of RFC 9293 is 536; guests go lower rarely).
+/// Smallest segment size of a super-frame with more than [`FEW_SEGMENTS`] (the minimum MSS of RFC 9293 is 536;
+/// guests go lower rarely).
 pub const MIN_GSO_SIZE: u16 = 48;
+/// Super-frames of no more segments may have any segment size: small datagrams are coalesced into such, here and in
+/// the kernels of guests that forward them.
+pub const FEW_SEGMENTS: usize = 128;
 
 /// An IPv4 packet inside a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,7 +154,8 @@ fn check_offload(mut header: vnet::Header, frame: &[u8]) -> Result<vnet::Header,
         return Err(Lie::GsoType);
     }
     let size = usize::from(header.gso_size.get());
-    if header.gso_size.get() < MIN_GSO_SIZE || frame.len() / size > MAX_SEGMENTS {
+    let most = if header.gso_size.get() < MIN_GSO_SIZE { FEW_SEGMENTS } else { MAX_SEGMENTS };
+    if frame.len().checked_div(size).is_none_or(|segments| segments > most) {
         return Err(Lie::GsoSize);
     }
     if frame.len() <= size {
@@ -160,12 +165,16 @@ fn check_offload(mut header: vnet::Header, frame: &[u8]) -> Result<vnet::Header,
 }
 
 fn gso_fits(kind: u8, frame: &[u8]) -> bool {
-    let protocol = match ethernet::ethertype(frame) {
-        Some(ethernet::IPV4) => frame.get(ethernet::HEADER + 9),
-        Some(ethernet::IPV6) => frame.get(ethernet::HEADER + 6),
+    let (ethertype, network) = match ethernet::ethertype(frame) {
+        Some(ethernet::VLAN) => (be16(frame, ethernet::HEADER + 2), ethernet::HEADER + 4),
+        ethertype => (ethertype, ethernet::HEADER),
+    };
+    let protocol = match ethertype {
+        Some(ethernet::IPV4) => frame.get(network + 9),
+        Some(ethernet::IPV6) => frame.get(network + 6),
         _ => None,
     };
-    let v6 = ethernet::ethertype(frame) == Some(ethernet::IPV6);
+    let v6 = ethertype == Some(ethernet::IPV6);
     match (kind, protocol) {
         (vnet::GSO_TCPV4, Some(&ipv4::TCP)) => !v6,
         (vnet::GSO_TCPV6, Some(&ipv4::TCP)) => v6,

@@ -2,6 +2,7 @@
 //!
 //! The same functions are replayed over `corpus/`, run over mutations of it, and driven by libFuzzer (`targets/`).
 
+pub mod coalesce;
 pub mod dhcp;
 pub mod dns;
 pub mod frames;
@@ -14,8 +15,13 @@ pub mod seeds;
 /// A name and the function that takes the bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 4] =
-    [("frames", frames::run), ("dhcp", dhcp::run), ("dns", dns::run), ("sequence", sequence::run)];
+pub const TARGETS: [Target; 5] = [
+    ("frames", frames::run),
+    ("dhcp", dhcp::run),
+    ("dns", dns::run),
+    ("sequence", sequence::run),
+    ("coalesce", coalesce::run),
+];
 
 /// Directory of a target's corpus.
 #[must_use]

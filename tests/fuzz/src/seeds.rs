@@ -23,8 +23,22 @@ pub fn of(target: &str) -> Vec<Seed> {
         "frames" => frames(),
         "dhcp" => dhcp(),
         "dns" => dns(),
+        "coalesce" => coalesced(),
         _ => sequences(),
     }
+}
+
+/// Streams of one flow each, all flows in turn, and every oddity once.
+fn coalesced() -> Vec<Seed> {
+    let names =
+        ["tcp", "tcp-tagged", "tcp6", "tcp-other-port", "udp", "udp-tagged", "udp6", "udp-other-port"];
+    let mut seeds: Vec<Seed> =
+        (0..).zip(names).map(|(flow, name)| (name, [flow, 0, 5, 0].repeat(12))).collect();
+    seeds.push(("interleaved", (0..40).flat_map(|step| [step % 8, 0, 3, step % 3]).collect()));
+    seeds.push(("supers", (0..12).flat_map(|step| [step % 4, 0, 0x35, 1]).collect()));
+    seeds.push(("oddities", (0..32).flat_map(|odd| [0, 0, 4, 0, 0, odd, 4, 0]).collect()));
+    seeds.push(("shapeless", [4, 0, 5, 0, 8, 0, 0, 0, 4, 0, 5, 0, 9, 0, 0, 0, 4, 0, 5, 0].to_vec()));
+    seeds
 }
 
 fn out(to: Ipv4Addr) -> PacketBuilderStep<IpHeaders> {

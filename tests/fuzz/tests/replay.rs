@@ -7,8 +7,8 @@ use pontoon_fuzz::{TARGETS, corpus};
 use pontoon_sim::Rng;
 
 /// Mutations of each target: about two seconds.
-const MUTATIONS: [(&str, usize); 4] =
-    [("frames", 20_000), ("dhcp", 20_000), ("dns", 10_000), ("sequence", 500)];
+const MUTATIONS: [(&str, usize); 5] =
+    [("frames", 20_000), ("dhcp", 20_000), ("dns", 10_000), ("sequence", 500), ("coalesce", 1000)];
 
 fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
     let directory = corpus(target);
@@ -68,4 +68,21 @@ fn dns() {
 #[test]
 fn sequence() {
     test("sequence");
+}
+
+#[test]
+fn coalesce() {
+    test("coalesce");
+}
+
+/// Random scripts: most of their frames are sound, unlike those of a mutated file.
+#[test]
+fn coalesce_any_script() {
+    let (_, run) = *TARGETS.iter().find(|(name, _)| *name == "coalesce").expect("a target");
+    let mut rng = Rng(0x6772_6f21);
+    for number in 0..2000 {
+        let length = 16 + rng.below(600);
+        let bytes: Vec<u8> = (0..length).map(|_| rng.draw() as u8).collect();
+        try_one("coalesce", run, &format!("script {number}"), &bytes);
+    }
 }

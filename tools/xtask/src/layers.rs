@@ -35,7 +35,7 @@ const LAYERS: &[Layer] = &[
 ];
 
 /// Parts of the engine that never import each other.
-const SIBLINGS: &[&str] = &["switch", "gateway", "nat", "dhcp", "dns", "uplink"];
+const SIBLINGS: &[&str] = &["coalesce", "switch", "gateway", "nat", "dhcp", "dns", "uplink"];
 
 const fn layer(package: &'static str, may_use: &'static [&'static str], pure: bool) -> Layer {
     Layer { package, may_use, must_not_use: &[], pure }
