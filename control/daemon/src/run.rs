@@ -40,6 +40,7 @@ pub fn main(args: DaemonArgs) -> anyhow::Result<()> {
     let _lock: File = store::lock(state_dir)?;
     let socket = args.socket();
     let listener = api::bind(&socket)?;
+    sys::drop_capabilities().context("giving up capabilities")?;
     sys::block_signals()?;
     let (sender, events) = sync_channel(EVENTS);
     watch_signals(sender.clone())?;

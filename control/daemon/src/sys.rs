@@ -7,6 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 
+use pontoon_proto::privilege::{self, Kept};
+use rustix::thread::{CapabilitySet, LinkNameSpaceType, move_into_link_name_space};
+
 /// Bytes of `virtio_net_hdr_v1`, before each frame of a tap.
 const TAP_HEADER: libc::c_int = 12;
 /// Offload sets, best first: with USO (Linux 6.2), with ECN, plain TSO.
@@ -246,13 +249,21 @@ pub(crate) fn in_netns<T: Send>(
     }
     let file = std::fs::File::open(format!("/run/netns/{name}"))?;
     let run = move || {
-        let kind = rustix::thread::LinkNameSpaceType::Network;
-        rustix::thread::move_into_link_name_space(file.as_fd(), Some(kind))?;
+        privilege::with(CapabilitySet::SYS_ADMIN, || {
+            Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?)
+        })?;
         work()
     };
     std::thread::scope(|scope| {
         scope.spawn(run).join().unwrap_or_else(|_| Err(io::Error::other("the namespace's thread failed")))
     })
+}
+
+/// Gives up every capability this process does not need; DESIGN.md has the reason for each that stays.
+pub(crate) fn drop_capabilities() -> io::Result<()> {
+    let effective = CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW;
+    let permitted = effective | CapabilitySet::SYS_ADMIN;
+    privilege::limit(&Kept { effective, permitted, bounding: permitted | CapabilitySet::SETPCAP })
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

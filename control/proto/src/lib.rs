@@ -1,5 +1,6 @@
 //! What the two processes and the command line say to each other: the desired state of the datapath as one
-//! document, the messages that carry it, and the codec that moves them (and descriptors) over unix sockets.
+//! document, the messages that carry it, the codec that moves them (and descriptors) over unix sockets, and how each
+//! gives up its privileges.
 //!
 //! This is the only crate both sides share. It knows nothing of the engine, of XML or of netlink.
 
@@ -8,5 +9,6 @@ pub mod codec;
 pub mod document;
 pub mod event;
 pub mod message;
+pub mod privilege;
 
 pub use document::Document;

@@ -216,6 +216,13 @@ impl World {
         self.daemon.take().expect("a daemon").stop(signal);
     }
 
+    /// # Panics
+    /// When no daemon runs.
+    #[must_use]
+    pub fn daemon_pid(&self) -> u32 {
+        self.daemon.as_ref().expect("a daemon").pid()
+    }
+
     /// Process ids of the datapaths seen so far that still run.
     pub fn datapaths(&mut self) -> Vec<u32> {
         self.note_datapaths();

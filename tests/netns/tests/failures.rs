@@ -71,29 +71,53 @@ fn a_datapath_that_dies_is_replaced() {
     assert!(world.works(&["net-dhcp-leases", "natntw"]).contains(&one));
 }
 
+/// Asserts facts of every thread of a process; how many it has.
+fn all_threads(pid: u32, expected: &[(&str, &str)]) -> usize {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("tasks");
+    let mut count = 0;
+    for task in tasks.flatten() {
+        let status = fs::read_to_string(task.path().join("status")).expect("status");
+        let fact = |label: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(label));
+            line.unwrap_or_default().trim().to_owned()
+        };
+        for (label, value) in expected {
+            assert_eq!(fact(label), *value, "{label} of {}", fact("Name:"));
+        }
+        count += 1;
+    }
+    count
+}
+
 #[test]
 fn the_datapath_has_no_power() {
+    const NONE: &str = "0000000000000000";
     let Some(mut world) = World::new(&Setup { workers: 2, ..Setup::default() }) else { return };
     world.start_network("natntw", &xml::natntw());
+    let sets = ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"].map(|set| (set, NONE));
     let pids = world.datapaths();
     assert_eq!(pids.len(), 1);
     for pid in pids {
-        let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("tasks");
-        let mut count = 0;
-        for task in tasks.flatten() {
-            let status = fs::read_to_string(task.path().join("status")).expect("status");
-            let fact = |label: &str| {
-                let line = status.lines().find_map(|line| line.strip_prefix(label));
-                line.unwrap_or_default().trim().to_owned()
-            };
-            for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
-                assert_eq!(fact(set), "0000000000000000", "{set} of {}", fact("Name:"));
-            }
-            assert_eq!(fact("NoNewPrivs:"), "1", "{}", fact("Name:"));
-            count += 1;
-        }
-        assert!(count >= 2, "{count} threads");
+        let threads = all_threads(pid, &[&sets[..], &[("NoNewPrivs:", "1")]].concat());
+        assert!(threads >= 2, "{threads} threads");
     }
+}
+
+#[test]
+fn control_keeps_only_the_capabilities_it_needs() {
+    let Some(mut world) = World::new(&Setup { tools: &["ping"], ..Setup::default() }) else { return };
+    world.start_network("natntw", &xml::natntw());
+    let address = world.guest("g1", "natntw", "eth0", MAC1);
+    // CAP_NET_ADMIN and CAP_NET_RAW; CAP_SYS_ADMIN to be raised for a namespace; CAP_SETPCAP for the datapath only.
+    let sets = [
+        ("CapEff:", "0000000000003000"),
+        ("CapPrm:", "0000000000203000"),
+        ("CapBnd:", "0000000000203100"),
+        ("CapInh:", "0000000000000000"),
+        ("CapAmb:", "0000000000000000"),
+    ];
+    assert!(all_threads(world.daemon_pid(), &sets) >= 2);
+    assert!(world.pings("host", &address));
 }
 
 #[test]
