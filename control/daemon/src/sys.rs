@@ -95,6 +95,8 @@ fn packet_socket(index: u32) -> io::Result<OwnedFd> {
     let fd = unsafe { OwnedFd::from_raw_fd(raw) };
     set_option(&fd, libc::PACKET_VNET_HDR, &1i32)?;
     set_option(&fd, PACKET_IGNORE_OUTGOING, &1i32)?;
+    // The kernel takes 802.1Q tags off and tells of them beside the frame.
+    set_option(&fd, libc::PACKET_AUXDATA, &1i32)?;
     enlarge(&fd);
     let member = libc::packet_mreq {
         mr_ifindex: index.cast_signed(),

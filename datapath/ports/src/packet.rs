@@ -4,9 +4,9 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use pontoon_wire::vnet;
+use pontoon_wire::{put, vnet};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use rustix::net::{SendAncillaryBuffer, SendFlags};
 use zerocopy::IntoBytes;
 
 use crate::{HEADROOM, Received, Sent, header_at_headroom, sys};
@@ -68,12 +68,14 @@ impl PacketQueue {
         let skip = HEADROOM - self.header.octets();
         let Some((head, target)) = buffer.split_at_mut_checked(skip) else { return Received::Dropped };
         let room = target.len();
-        // TRUNC: the length a frame had, also when it did not fit.
-        match rustix::net::recv(&self.fd, &mut *target, RecvFlags::TRUNC | RecvFlags::DONTWAIT) {
-            Ok((_, length)) if length > room => Received::Dropped,
-            Ok((_, length)) => {
+        match sys::receive_packet(&self.fd, target) {
+            Ok((length, _)) if length > room => Received::Dropped,
+            Ok((length, tag)) => {
                 head.fill(0);
-                self.frame(buffer, length)
+                match (self.frame(buffer, length), tag) {
+                    (Received::Frame { vnet, length }, Some(tag)) => tagged(buffer, vnet, length, tag),
+                    (received, _) => received,
+                }
             }
             Err(Errno::AGAIN) => Received::WouldBlock,
             // ENETDOWN is reported once when the interface goes down; it may come up again.
@@ -117,6 +119,24 @@ impl PacketQueue {
     }
 }
 
+/// Puts back the tag that the kernel took off a frame.
+fn tagged(buffer: &mut [u8], mut vnet: vnet::Header, length: usize, tag: sys::Tag) -> Received {
+    const ADDRESSES: usize = 12;
+    let (place, end) = (HEADROOM + ADDRESSES, HEADROOM + length);
+    let behind = place + tag.len();
+    if length < ADDRESSES || buffer.len() < end + tag.len() {
+        return Received::Dropped;
+    }
+    buffer.copy_within(place..end, behind);
+    put(buffer, place, &tag);
+    for offset in [&mut vnet.csum_start, &mut vnet.header_length] {
+        if vnet.flags & vnet::NEEDS_CSUM != 0 && offset.get() != 0 {
+            offset.set(offset.get().saturating_add(tag.len() as u16));
+        }
+    }
+    Received::Frame { vnet, length: length + tag.len() }
+}
+
 impl AsFd for PacketQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -151,6 +171,22 @@ mod tests {
             assert_eq!(&buffer[HEADROOM..HEADROOM + 7], b"a frame");
             assert_eq!(b.receive(&mut buffer), Received::WouldBlock);
         }
+    }
+
+    #[test]
+    fn a_tag_goes_back_behind_the_addresses() {
+        let mut buffer = vec![0; HEADROOM + 70];
+        for (octet, value) in buffer.iter_mut().skip(HEADROOM).zip(0u8..) {
+            *octet = value;
+        }
+        let vnet = vnet::Header { flags: vnet::NEEDS_CSUM, csum_start: 34.into(), ..Default::default() };
+        let tag = [0x81, 0, 0xe0, 7];
+        let Received::Frame { vnet, length } = tagged(&mut buffer, vnet, 60, tag) else { panic!("no frame") };
+        assert_eq!((vnet.csum_start.get(), vnet.header_length.get(), length), (38, 0, 64));
+        let frame: Vec<u8> = (0..12).chain(tag).chain(12..60).collect();
+        assert_eq!(&buffer[HEADROOM..HEADROOM + length], frame);
+        assert_eq!(tagged(&mut buffer, vnet, 70, tag), Received::Dropped, "no room");
+        assert_eq!(tagged(&mut buffer, vnet, 11, tag), Received::Dropped, "no frame");
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::io::FdFlags;
+use pontoon_wire::ethernet;
+use rustix::io::{Errno, FdFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
@@ -66,6 +67,60 @@ pub fn packet_option(socket: &OwnedFd, option: i32) -> Option<i32> {
         )
     };
     (result == 0).then_some(value)
+}
+
+/// TPID and TCI of an 802.1Q tag, as they stand in a frame.
+pub type Tag = [u8; 4];
+
+/// Room for one `tpacket_auxdata` with its header, aligned for that.
+#[repr(C, align(8))]
+struct Auxiliary([u8; 64]);
+
+/// Reads a frame of a packet socket, without waiting: its length, also when that is more than `buffer` holds, and
+/// the tag the kernel took off it.
+///
+/// # Errors
+/// The socket's.
+pub fn receive_packet(socket: impl AsFd, buffer: &mut [u8]) -> Result<(usize, Option<Tag>), Errno> {
+    let mut auxiliary = Auxiliary([0; 64]);
+    let mut slice = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: `msghdr` is pointers and integers, for which all zeroes is a value: no address, no buffers.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut slice;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut auxiliary).cast();
+    message.msg_controllen = size_of::<Auxiliary>() as _;
+    // SAFETY: every pointer of `message` is to a live local or to `buffer`, with its length beside it. Safe code was
+    // not enough: rustix passes no ancillary data of packet sockets on.
+    let length = unsafe {
+        libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, libc::MSG_TRUNC | libc::MSG_DONTWAIT)
+    };
+    let Ok(length) = usize::try_from(length) else {
+        return Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO));
+    };
+    Ok((length, tag_of(&message)))
+}
+
+/// The tag in what came beside a frame.
+fn tag_of(message: &libc::msghdr) -> Option<Tag> {
+    // SAFETY: `message` was filled by recvmsg; the result is null or points into its control buffer, which is aligned
+    // and lives as long as `receive_packet` runs.
+    let header = unsafe { libc::CMSG_FIRSTHDR(message).as_ref() }?;
+    let wanted = (libc::SOL_PACKET, libc::PACKET_AUXDATA);
+    // SAFETY: CMSG_LEN only computes.
+    let whole = unsafe { libc::CMSG_LEN(size_of::<libc::tpacket_auxdata>() as u32) } as usize;
+    if (header.cmsg_level, header.cmsg_type) != wanted || (header.cmsg_len as usize) < whole {
+        return None;
+    }
+    // SAFETY: the header's length says that a whole `tpacket_auxdata` of plain integers follows it.
+    let facts = unsafe { libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>().read_unaligned() };
+    if facts.tp_status & libc::TP_STATUS_VLAN_VALID == 0 {
+        return None;
+    }
+    let told = facts.tp_status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
+    let tpid = if told { facts.tp_vlan_tpid } else { ethernet::VLAN };
+    let ([a, b], [c, d]) = (tpid.to_be_bytes(), facts.tp_vlan_tci.to_be_bytes());
+    Some([a, b, c, d])
 }
 
 /// Maps all of a memory file, shared, for the rest of the process's life. Works once a process.

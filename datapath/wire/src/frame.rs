@@ -165,20 +165,42 @@ fn check_offload(mut header: vnet::Header, frame: &[u8]) -> Result<vnet::Header,
 }
 
 fn gso_fits(kind: u8, frame: &[u8]) -> bool {
-    let (ethertype, network) = match ethernet::ethertype(frame) {
-        Some(ethernet::VLAN) => (be16(frame, ethernet::HEADER + 2), ethernet::HEADER + 4),
-        ethertype => (ethertype, ethernet::HEADER),
-    };
-    let protocol = match ethertype {
-        Some(ethernet::IPV4) => frame.get(network + 9),
-        Some(ethernet::IPV6) => frame.get(network + 6),
-        _ => None,
-    };
-    let v6 = ethertype == Some(ethernet::IPV6);
-    match (kind, protocol) {
-        (vnet::GSO_TCPV4, Some(&ipv4::TCP)) => !v6,
-        (vnet::GSO_TCPV6, Some(&ipv4::TCP)) => v6,
-        (vnet::GSO_UDP_L4, Some(&ipv4::UDP)) => true,
+    let Some((ethertype, network)) = ethernet::payload(frame) else { return false };
+    let protocol = |offset: usize| frame.get(network + offset).copied();
+    let v4 = ethertype == ethernet::IPV4 && protocol(9) == Some(transport(kind));
+    let v6 = ethertype == ethernet::IPV6 && protocol(6) == Some(transport(kind));
+    match kind {
+        vnet::GSO_TCPV4 => v4,
+        vnet::GSO_TCPV6 => v6,
+        vnet::GSO_UDP_L4 => v4 || v6,
         _ => false,
+    }
+}
+
+/// The protocol whose segments are of this kind.
+fn transport(kind: u8) -> u8 {
+    if kind == vnet::GSO_UDP_L4 { ipv4::UDP } else { ipv4::TCP }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_super_frame_may_be_tagged() {
+        let header = vnet::Header {
+            flags: vnet::NEEDS_CSUM,
+            gso_type: vnet::GSO_TCPV4,
+            gso_size: 100.into(),
+            csum_start: 38.into(),
+            csum_offset: 16.into(),
+            ..vnet::Header::default()
+        };
+        let mut frame = [0; 1000];
+        frame[12..18].copy_from_slice(&[0x81, 0, 0, 7, 8, 0]);
+        frame[27] = ipv4::TCP;
+        assert_eq!(check(header, &frame), Ok(header));
+        frame[27] = ipv4::UDP;
+        assert_eq!(check(header, &frame), Err(Lie::GsoType));
     }
 }

@@ -9,12 +9,14 @@
 mod api;
 mod net;
 mod process;
+mod raw;
 mod world;
 pub mod xml;
 
 pub use api::Api;
 pub use net::{BIG, http_get, in_netns, serve_tcp};
 pub use process::{Output, Proc, run};
+pub use raw::send_frame;
 pub use world::{Capture, Setup, World, bound_address};
 
 use std::time::{Duration, Instant};

@@ -24,13 +24,15 @@ pub struct Setup {
     pub mtu: u16,
     /// Checksums are completed and segments cut before they are sent, so that captures can be judged.
     pub no_offload: bool,
+    /// Shell commands in a mount namespace that only the daemon has, before it starts; `$STATE` is its directory.
+    pub prepare: &'static str,
     /// Tools this test needs besides.
     pub tools: &'static [&'static str],
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { workers: 1, mtu: 1500, no_offload: false, tools: &[] }
+        Self { workers: 1, mtu: 1500, no_offload: false, prepare: "", tools: &[] }
     }
 }
 
@@ -184,6 +186,11 @@ impl World {
     fn daemon_words(&self) -> Vec<OsString> {
         let mut words: Vec<OsString> =
             ["ip", "netns", "exec", &self.ns("host")].iter().map(OsString::from).collect();
+        if !self.setup.prepare.is_empty() {
+            let state = self.path("state");
+            let script = format!("STATE='{}'; {} && exec \"$@\"", state.display(), self.setup.prepare);
+            words.extend(["sh", "-c", &script, "sh"].iter().map(OsString::from));
+        }
         words.extend([self.bin.clone().into(), "daemon".into()]);
         words.extend(["--state-dir".into(), self.path("state").into()]);
         words.extend(["--runtime-dir".into(), self.path("run").into()]);
@@ -221,6 +228,23 @@ impl World {
     #[must_use]
     pub fn daemon_pid(&self) -> u32 {
         self.daemon.as_ref().expect("a daemon").pid()
+    }
+
+    /// A file as the daemon sees it.
+    #[must_use]
+    pub fn seen_by_daemon(&self, name: &str) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.daemon_pid()));
+        let path = self.path(name);
+        root.join(path.strip_prefix("/").unwrap_or(&path))
+    }
+
+    /// What the daemon has logged.
+    ///
+    /// # Panics
+    /// When no daemon runs.
+    #[must_use]
+    pub fn daemon_log(&self) -> String {
+        self.daemon.as_ref().expect("a daemon").said()
     }
 
     /// Process ids of the datapaths seen so far that still run.
@@ -264,6 +288,19 @@ impl World {
     pub fn works(&self, words: &[&str]) -> String {
         let out = self.pontoon(words).expect_ok(&words.join(" "));
         out.strip_suffix("\n\n").map_or(out.clone(), |text| format!("{text}\n"))
+    }
+
+    /// How often the datapath has dropped for this reason.
+    ///
+    /// # Panics
+    /// When the status cannot be read.
+    #[must_use]
+    pub fn drops(&self, reason: &str) -> u64 {
+        let status: serde_json::Value =
+            serde_json::from_str(&self.works(&["status", "--json"])).expect("JSON");
+        let drops = status.pointer("/status/drops").and_then(serde_json::Value::as_array).expect("drops");
+        let named = drops.iter().find(|drop| drop.get(0).is_some_and(|name| name == reason));
+        named.and_then(|drop| drop.get(1)?.as_u64()).unwrap_or(0)
     }
 
     /// Writes a definition to a file of the test.
