@@ -1,7 +1,7 @@
 //! A host that does not give what is needed: disk space, readable files, the tun device. Each is said, and how to
 //! mend it, and what runs goes on.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
@@ -16,10 +16,13 @@ const SMALL_DISK: &str = "mkdir -p \"$STATE\" && mount -t tmpfs -o size=128k tmp
 fn fill(world: &World) {
     let mut file = File::create(world.seen_by_daemon("state/ballast")).expect("ballast");
     for size in [4096, 1] {
-        let block = vec![b'x'; size];
-        let full = until("the disk is full", 20, || file.write_all(&block).err());
-        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+        write_until_full(&mut file, &vec![b'x'; size]);
     }
+}
+
+fn write_until_full(file: &mut File, block: &[u8]) {
+    let full = std::iter::repeat_with(|| file.write_all(block)).find_map(Result::err).expect("an end");
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
 }
 
 fn make_room(world: &World) {
@@ -54,7 +57,7 @@ fn a_full_disk_is_said_and_loses_neither_definitions_nor_leases() {
     refused(
         &world,
         &["net-define", &file],
-        &format!("error: Failed to define network from {file}\nerror: {said}\n"),
+        &format!("error: Failed to define network from {file}\nerror: {said}"),
     );
     let changed = world.file("changed.xml", &xml::natntw().replace("100.254", "100.200"));
     let path = world.path("state/networks/natntw.xml");
@@ -62,14 +65,16 @@ fn a_full_disk_is_said_and_loses_neither_definitions_nor_leases() {
     refused(
         &world,
         &["net-define", &changed],
-        &format!("error: Failed to define network from {changed}\nerror: {said}\n"),
+        &format!("error: Failed to define network from {changed}\nerror: {said}"),
     );
     assert_eq!(world.works(&["net-list", "--all", "--name"]), "natntw\n");
     assert_eq!(world.works(&["net-dumpxml", "natntw", "--inactive"]), before);
 
-    // The log of leases may have room left in its last block.
-    let mut client = world.udhcpc("g2", "eth0");
+    // The log of leases has room in its last block; empty lines mean nothing.
     let log = world.seen_by_daemon("state/leases/natntw.leases");
+    let mut end = OpenOptions::new().append(true).open(&log).expect("lease log");
+    write_until_full(&mut end, b"\n");
+    let mut client = world.udhcpc("g2", "eth0");
     let kept = fs::read(&log).expect("lease log");
     until("a lease that cannot be kept is not given", 10, || (world.drops("dhcp_disk") >= 2).then_some(()));
     assert!(!client.said().contains("event bound"), "{}", client.said());
@@ -96,7 +101,7 @@ fn files_that_cannot_be_read_are_named_and_stop_nothing_else() {
     world.stop_daemon(Signal::TERM);
     // Not even root reads it: the daemon has given up the right to pass over file modes.
     let hidden = world.path("state/networks/hostntw.xml");
-    fs::set_permissions(&hidden, fs::Permissions::from_mode(0)).expect("mode");
+    fs::set_permissions(&hidden, fs::Permissions::from_mode(0o000)).expect("mode");
     let torn = world.path("state/networks/torn.xml");
     fs::write(&torn, "<network><name>torn").expect("write");
     world.start_daemon();
