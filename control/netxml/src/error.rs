@@ -25,6 +25,8 @@ pub(crate) enum Class {
     Internal,
     Unsupported,
     Invalid,
+    Impossible,
+    Schema,
     Plain,
 }
 
@@ -35,6 +37,8 @@ impl Class {
             Self::Internal => "internal error: ",
             Self::Unsupported => "unsupported configuration: ",
             Self::Invalid => "Requested operation is not valid: ",
+            Self::Impossible => "Operation not supported: ",
+            Self::Schema => "XML document failed to validate against schema: ",
             Self::Plain => "",
         }
     }
@@ -56,16 +60,27 @@ impl Error {
         }
     }
 
-    pub(crate) fn malformed(text: &str, error: &roxmltree::Error) -> Self {
+    /// A text that is no XML; `source` is how the message names it.
+    pub(crate) fn malformed(text: &str, source: &str, error: &roxmltree::Error) -> Self {
         let pos = error.pos();
-        let what = error.to_string();
-        let what = what.strip_suffix(&format!(" at {pos}")).unwrap_or(&what).to_owned();
-        let source = text.lines().nth(pos.row.saturating_sub(1) as usize).unwrap_or("");
+        let line = text.lines().nth(pos.row.saturating_sub(1) as usize).unwrap_or("");
+        let (what, help) = malformed_words(text, error);
         Self {
-            message: format!("(network_definition):{}: {what}", pos.row),
+            message: format!("{source}:{}: {what}", pos.row),
             line: pos.row,
             column: pos.col,
-            source_line: source.to_owned(),
+            source_line: line.to_owned(),
+            help,
+        }
+    }
+
+    /// An error of no place.
+    pub(crate) fn placeless(class: Class, message: &str) -> Self {
+        Self {
+            message: format!("{}{message}", class.prefix()),
+            line: 0,
+            column: 0,
+            source_line: String::new(),
             help: None,
         }
     }
@@ -101,4 +116,33 @@ impl Error {
         let line: String = self.source_line.chars().skip(skip).take(WIDTH).map(visible).collect();
         (line.trim_end().to_owned(), " ".repeat(column - skip))
     }
+}
+
+/// What is wrong in libxml2's words, where it has some.
+fn malformed_words(text: &str, error: &roxmltree::Error) -> (String, Option<String>) {
+    use roxmltree::Error as Xml;
+    let what = match error {
+        Xml::UnexpectedCloseTag(expected, actual, _) => {
+            format!("Opening and ending tag mismatch: {expected} and {actual}")
+        }
+        Xml::UnclosedRootNode => "Premature end of data in tag".to_owned(),
+        Xml::NoRootNode if text.trim().is_empty() => "Document is empty".to_owned(),
+        Xml::NoRootNode => "Start tag expected, '<' not found".to_owned(),
+        Xml::DuplicatedAttribute(name, _) => format!("Attribute {name} redefined"),
+        Xml::UnknownEntityReference(name, _) => format!("Entity '{name}' not defined"),
+        Xml::MalformedEntityReference(_) => "xmlParseEntityRef: no name".to_owned(),
+        Xml::UnknownNamespace(prefix, _) => {
+            let help = match prefix.as_str() {
+                "dnsmasq" => format!("write xmlns:dnsmasq='{}' in <network>", crate::DNSMASQ_NAMESPACE),
+                "pontoon" => format!("write xmlns:pontoon='{}' in <network>", crate::PONTOON_NAMESPACE),
+                _ => format!("write xmlns:{prefix}='..' in the element or around it"),
+            };
+            return (format!("Namespace prefix {prefix} is not defined"), Some(help));
+        }
+        other => {
+            let words = other.to_string();
+            words.strip_suffix(&format!(" at {}", other.pos())).unwrap_or(&words).to_owned()
+        }
+    };
+    (what, None)
 }

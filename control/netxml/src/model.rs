@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::Ipv4Net;
+use crate::device::{Driver, PciAddress, VirtualPort};
 use crate::element::Element;
 
 /// One virtual network, as defined by a `<network>` document.
@@ -15,11 +16,12 @@ pub struct Network {
     pub metadata: Option<Element>,
     pub forward: Forward,
     pub bridge: Bridge,
-    pub mtu: Option<u16>,
+    /// Never 0.
+    pub mtu: Option<u32>,
     pub mac: Option<[u8; 6]>,
     pub domain: Option<Domain>,
-    /// `<domain register='yes'/>`
-    pub domain_register: bool,
+    /// `<domain register='..'/>`
+    pub domain_register: Option<bool>,
     pub dns: Dns,
     pub vlan: Option<Vlan>,
     pub bandwidth: Option<Bandwidth>,
@@ -27,14 +29,14 @@ pub struct Network {
     pub port_isolated: Option<bool>,
     pub ips: Vec<Ip>,
     pub routes: Vec<Route>,
-    pub virtualport: Option<Element>,
+    pub virtualport: Option<VirtualPort>,
     pub portgroups: Vec<PortGroup>,
     pub dnsmasq_options: Vec<String>,
     pub uplink: Option<Uplink>,
     /// `ipv6='yes'`: guests may talk IPv6 to each other without a gateway address.
     pub ipv6: bool,
     pub trust_guest_rx_filters: Option<bool>,
-    /// Names of elements that are not part of the format; they are dropped.
+    /// Elements and attributes that are not part of the format and are dropped, each with its place.
     pub unknown: Vec<String>,
 }
 
@@ -105,13 +107,13 @@ pub struct Forward {
     pub nat_ports: Option<(u16, u16)>,
     pub nat_addresses: Option<(Ipv4Addr, Ipv4Addr)>,
     pub nat_ipv6: Option<bool>,
+    /// Printed in mode hostdev only.
     pub managed: bool,
-    /// `<driver>`, kept as written.
-    pub driver: Option<Element>,
-    /// Physical functions of an SR-IOV pool.
+    pub driver: Option<Driver>,
+    /// The physical function of an SR-IOV pool; at most one.
     pub pfs: Vec<String>,
-    /// PCI addresses of an SR-IOV pool, kept as written.
-    pub addresses: Vec<Element>,
+    /// PCI addresses of an SR-IOV pool.
+    pub addresses: Vec<PciAddress>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -136,9 +138,10 @@ pub struct Domain {
     pub local_only: bool,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Dns {
-    pub enable: bool,
+    /// As written; see [`Dns::enabled`].
+    pub enable: Option<bool>,
     pub forward_plain_names: Option<bool>,
     pub hosts: Vec<DnsHost>,
     pub forwarders: Vec<Forwarder>,
@@ -146,16 +149,9 @@ pub struct Dns {
     pub srv: Vec<Srv>,
 }
 
-impl Default for Dns {
-    fn default() -> Self {
-        Self {
-            enable: true,
-            forward_plain_names: None,
-            hosts: Vec::new(),
-            forwarders: Vec::new(),
-            txt: Vec::new(),
-            srv: Vec::new(),
-        }
+impl Dns {
+    pub fn enabled(&self) -> bool {
+        self.enable != Some(false)
     }
 }
 
@@ -208,11 +204,17 @@ pub struct Ip {
     pub family: Option<String>,
     pub local_ptr: Option<bool>,
     pub tftp_root: Option<String>,
-    pub has_dhcp: bool,
     pub ranges: Vec<Range>,
     pub hosts: Vec<DhcpHost>,
     pub bootp_file: Option<String>,
-    pub bootp_server: Option<String>,
+    pub bootp_server: Option<IpAddr>,
+}
+
+impl Ip {
+    /// Whether addresses are given out here: there is a range or a static host.
+    pub fn has_dhcp(&self) -> bool {
+        !self.ranges.is_empty() || !self.hosts.is_empty()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -225,14 +227,14 @@ pub struct Range {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// In `unit`; 0 means for ever.
-    pub expiry: u32,
+    pub expiry: u64,
     pub unit: LeaseUnit,
 }
 
 impl Lease {
     /// The lease time in seconds; `None` means for ever.
     pub fn seconds(self) -> Option<u64> {
-        (self.expiry != 0).then(|| u64::from(self.expiry) * self.unit.seconds())
+        (self.expiry != 0).then(|| self.expiry.saturating_mul(self.unit.seconds()))
     }
 }
 
@@ -265,6 +267,8 @@ impl LeaseUnit {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DhcpHost {
     pub mac: Option<[u8; 6]>,
+    /// The address as written, which is printed again.
+    pub mac_text: Option<String>,
     pub name: Option<String>,
     pub ip: Option<IpAddr>,
     pub id: Option<String>,
@@ -315,7 +319,7 @@ pub struct PortGroup {
     pub default: bool,
     pub trust_guest_rx_filters: Option<bool>,
     pub vlan: Option<Vlan>,
-    pub virtualport: Option<Element>,
+    pub virtualport: Option<VirtualPort>,
     pub bandwidth: Option<Bandwidth>,
     pub port_isolated: Option<bool>,
 }
@@ -359,31 +363,6 @@ impl Network {
 
     /// The IPv4 part that offers DHCP, when there is one.
     pub fn dhcp4(&self) -> Option<&Ip> {
-        self.ips.iter().find(|ip| ip.has_dhcp && ip.address.is_ipv4())
-    }
-
-    /// Elements that are accepted and kept but have no effect yet.
-    pub fn not_acting(&self) -> Vec<String> {
-        let dhcp6 = self.ips.iter().any(|ip| ip.has_dhcp && ip.address.is_ipv6());
-        let forward = &self.forward;
-        let known = [
-            (!forward.pfs.is_empty(), "<pf>"),
-            (!forward.addresses.is_empty(), "<forward><address>"),
-            (forward.driver.is_some(), "<driver>"),
-            (forward.nat_ipv6 == Some(true), "<nat ipv6='yes'>"),
-            (self.bridge.zone.is_some(), "<bridge zone>"),
-            (self.bridge.mac_table_manager.as_deref() == Some("libvirt"), "<bridge macTableManager>"),
-            (self.domain_register, "<domain register>"),
-            (self.vlan.is_some(), "<vlan>"),
-            (self.bandwidth.is_some(), "<bandwidth>"),
-            (self.virtualport.is_some(), "<virtualport>"),
-            (!self.portgroups.is_empty(), "<portgroup>"),
-            (!self.dnsmasq_options.is_empty(), "<dnsmasq:options>"),
-            (self.ips.iter().any(|ip| ip.tftp_root.is_some()), "<tftp>"),
-            (dhcp6, "<dhcp> of an IPv6 address"),
-            (self.trust_guest_rx_filters.is_some(), "trustGuestRxFilters"),
-        ];
-        let named = known.iter().filter(|(present, _)| *present).map(|(_, name)| (*name).to_owned());
-        named.chain(self.unknown.iter().map(|name| format!("<{name}>"))).collect()
+        self.ips.iter().find(|ip| ip.has_dhcp() && ip.address.is_ipv4())
     }
 }

@@ -1,12 +1,13 @@
 //! Printing the canonical form.
 
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use crate::escape::{attribute, text};
+use crate::value::{address_text, netmask};
 use crate::{
-    Bandwidth, DNSMASQ_NAMESPACE, Dns, Forward, Ip, Lease, Mode, Network, PONTOON_NAMESPACE, PortGroup, Rate,
-    Route, Uplink, Vlan, Written,
+    Bandwidth, DNSMASQ_NAMESPACE, Dns, Driver, Forward, Ip, Lease, Mode, Network, PONTOON_NAMESPACE,
+    PciAddress, PortGroup, Range, Rate, Route, Srv, Uplink, VirtualPort, Vlan, Written,
 };
 
 /// What to print.
@@ -19,29 +20,29 @@ pub struct DumpOptions {
 }
 
 /// A start tag under construction.
-struct Tag {
+pub(crate) struct Tag {
     name: &'static str,
     head: String,
 }
 
 impl Tag {
-    fn new(name: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str) -> Self {
         Self { name, head: format!("<{name}") }
     }
 
-    fn with(mut self, name: &str, value: impl std::fmt::Display) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: impl std::fmt::Display) -> Self {
         let _ = write!(self.head, " {name}='{}'", attribute(&value.to_string()));
         self
     }
 
-    fn with_some(self, name: &str, value: Option<impl std::fmt::Display>) -> Self {
+    pub(crate) fn with_some(self, name: &str, value: Option<impl std::fmt::Display>) -> Self {
         match value {
             Some(value) => self.with(name, value),
             None => self,
         }
     }
 
-    fn with_bool(self, name: &str, value: Option<bool>) -> Self {
+    pub(crate) fn with_bool(self, name: &str, value: Option<bool>) -> Self {
         self.with_some(name, value.map(yes_no))
     }
 }
@@ -52,8 +53,8 @@ fn yes_no(value: bool) -> &'static str {
 
 /// Text with the current indentation.
 #[derive(Default)]
-struct Writer {
-    out: String,
+pub(crate) struct Writer {
+    pub(crate) out: String,
     indent: usize,
 }
 
@@ -62,16 +63,16 @@ impl Writer {
         let _ = writeln!(self.out, "{:indent$}{line}", "", indent = self.indent);
     }
 
-    fn leaf(&mut self, tag: &Tag) {
+    pub(crate) fn leaf(&mut self, tag: &Tag) {
         self.line(&format!("{}/>", tag.head));
     }
 
-    fn text(&mut self, name: &str, value: &str) {
+    pub(crate) fn text(&mut self, name: &str, value: &str) {
         self.line(&format!("<{name}>{}</{name}>", text(value)));
     }
 
     /// An element with start and end tag, even when `body` prints nothing.
-    fn open(&mut self, tag: &Tag, body: impl FnOnce(&mut Self)) {
+    pub(crate) fn open(&mut self, tag: &Tag, body: impl FnOnce(&mut Self)) {
         self.line(&format!("{}>", tag.head));
         self.indent += 2;
         body(self);
@@ -80,7 +81,7 @@ impl Writer {
     }
 
     /// An element that is one tag when `body` prints nothing.
-    fn element(&mut self, tag: &Tag, body: impl FnOnce(&mut Self)) {
+    pub(crate) fn element(&mut self, tag: &Tag, body: impl FnOnce(&mut Self)) {
         let mut inner = Self { out: String::new(), indent: self.indent };
         inner.indent += 2;
         body(&mut inner);
@@ -91,8 +92,8 @@ impl Writer {
         }
     }
 
-    fn raw(&mut self, element: &crate::Element, quote: char) {
-        element.write(&mut self.out, self.indent, quote);
+    fn raw(&mut self, element: &crate::Element) {
+        element.write(&mut self.out, self.indent);
     }
 }
 
@@ -122,14 +123,11 @@ impl Network {
         if let Some(uuid) = &self.uuid {
             w.text("uuid", &uuid.to_string());
         }
-        if let Some(title) = &self.title {
-            w.text("title", title);
-        }
-        if let Some(description) = &self.description {
-            w.text("description", description);
+        for (name, value) in [("title", &self.title), ("description", &self.description)] {
+            value.iter().for_each(|value| w.text(name, value));
         }
         if let Some(metadata) = &self.metadata {
-            w.raw(metadata, '"');
+            w.raw(metadata);
         }
     }
 
@@ -158,11 +156,12 @@ impl Network {
             let tag = Tag::new("domain")
                 .with("name", &domain.name)
                 .with_bool("localOnly", domain.local_only.then_some(true))
-                .with_bool("register", self.domain_register.then_some(true));
+                .with_bool("register", self.domain_register);
             w.leaf(&tag);
         }
         dns(w, &self.dns);
-        shaping(w, self.vlan.as_ref(), self.bandwidth.as_ref());
+        vlan(w, self.vlan.as_ref());
+        bandwidth(w, self.bandwidth.as_ref(), 0);
         port(w, self.port_isolated);
     }
 
@@ -173,9 +172,7 @@ impl Network {
         for entry in &self.routes {
             route(w, entry);
         }
-        if let Some(virtualport) = &self.virtualport {
-            w.raw(virtualport, '\'');
-        }
+        virtual_port(w, self.virtualport.as_ref());
         for group in &self.portgroups {
             portgroup(w, group);
         }
@@ -200,11 +197,9 @@ fn forward(w: &mut Writer, forward: &Forward, inactive: bool) {
     let tag = Tag::new("forward")
         .with_some("dev", dev)
         .with("mode", forward.mode)
-        .with_bool("managed", forward.managed.then_some(true));
+        .with_bool("managed", (forward.mode == Mode::Hostdev).then_some(forward.managed));
     w.element(&tag, |w| {
-        if let Some(driver) = &forward.driver {
-            w.raw(driver, '\'');
-        }
+        driver(w, forward.driver.as_ref());
         nat(w, forward);
         for pf in &forward.pfs {
             w.leaf(&Tag::new("pf").with("dev", pf));
@@ -215,8 +210,37 @@ fn forward(w: &mut Writer, forward: &Forward, inactive: bool) {
                 w.leaf(&Tag::new("interface").with("dev", dev));
             }
             for address in &forward.addresses {
-                w.raw(address, '\'');
+                w.leaf(&pci_address(Tag::new("address").with("type", "pci"), *address));
             }
+        }
+    });
+}
+
+pub(crate) fn driver(w: &mut Writer, driver: Option<&Driver>) {
+    let Some(driver) = driver.filter(|driver| **driver != Driver::default()) else { return };
+    let tag = Tag::new("driver").with_some("name", driver.name.as_deref());
+    w.leaf(&tag.with_some("model", driver.model.as_deref()));
+}
+
+pub(crate) fn pci_address(tag: Tag, address: PciAddress) -> Tag {
+    let PciAddress { domain, bus, slot, function } = address;
+    tag.with("domain", format_args!("0x{domain:04x}"))
+        .with("bus", format_args!("0x{bus:02x}"))
+        .with("slot", format_args!("0x{slot:02x}"))
+        .with("function", format_args!("0x{function}"))
+}
+
+pub(crate) fn virtual_port(w: &mut Writer, port: Option<&VirtualPort>) {
+    let Some(port) = port else { return };
+    let parameters = port.parameters();
+    if port.kind.is_none() && parameters.is_empty() {
+        return;
+    }
+    let tag = Tag::new("virtualport").with_some("type", port.kind.map(crate::VirtualPortKind::as_str));
+    w.element(&tag, |w| {
+        if !parameters.is_empty() {
+            let tag = Tag::new("parameters");
+            w.leaf(&parameters.iter().fold(tag, |tag, (name, value)| tag.with(name, value)));
         }
     });
 }
@@ -241,66 +265,76 @@ fn dns(w: &mut Writer, dns: &Dns) {
         return;
     }
     let tag = Tag::new("dns")
-        .with_bool("enable", (!dns.enable).then_some(false))
+        .with_bool("enable", dns.enable)
         .with_bool("forwardPlainNames", dns.forward_plain_names);
     w.element(&tag, |w| {
         for forwarder in &dns.forwarders {
+            let port = forwarder.port.filter(|_| forwarder.addr.is_some());
             let tag = Tag::new("forwarder")
                 .with_some("domain", forwarder.domain.as_deref())
-                .with_some("addr", forwarder.addr)
-                .with_some("port", forwarder.port);
+                .with_some("addr", forwarder.addr.map(address_text))
+                .with_some("port", port);
             w.leaf(&tag);
         }
         for txt in &dns.txt {
             w.leaf(&Tag::new("txt").with("name", &txt.name).with("value", &txt.value));
         }
-        for srv in &dns.srv {
-            let tag = Tag::new("srv")
-                .with("service", &srv.service)
-                .with("protocol", &srv.protocol)
-                .with_some("domain", srv.domain.as_deref())
-                .with_some("target", srv.target.as_deref())
-                .with_some("port", srv.port)
-                .with_some("priority", srv.priority)
-                .with_some("weight", srv.weight);
-            w.leaf(&tag);
-        }
+        dns.srv.iter().for_each(|record| srv(w, record));
         for host in &dns.hosts {
-            w.open(&Tag::new("host").with("ip", host.ip), |w| {
+            w.open(&Tag::new("host").with("ip", address_text(host.ip)), |w| {
                 host.names.iter().for_each(|name| w.text("hostname", name));
             });
         }
     });
 }
 
-fn shaping(w: &mut Writer, vlan: Option<&Vlan>, bandwidth: Option<&Bandwidth>) {
-    if let Some(vlan) = vlan {
-        w.open(&Tag::new("vlan").with_bool("trunk", vlan.trunk.then_some(true)), |w| {
-            for tag in &vlan.tags {
-                let line = Tag::new("tag").with("id", tag.id);
-                w.leaf(&line.with_some("nativeMode", tag.native_mode.as_deref()));
-            }
-        });
-    }
-    if let Some(bandwidth) = bandwidth {
-        w.open(&Tag::new("bandwidth"), |w| {
-            rate(w, "inbound", bandwidth.inbound);
-            rate(w, "outbound", bandwidth.outbound);
-        });
-    }
+fn srv(w: &mut Writer, srv: &Srv) {
+    let number = |number: Option<u16>| number.filter(|number| *number > 0);
+    let tag = Tag::new("srv")
+        .with("service", &srv.service)
+        .with("protocol", &srv.protocol)
+        .with_some("domain", srv.domain.as_deref())
+        .with_some("target", srv.target.as_deref())
+        .with_some("port", number(srv.port))
+        .with_some("priority", number(srv.priority))
+        .with_some("weight", number(srv.weight));
+    w.leaf(&tag);
+}
+
+pub(crate) fn vlan(w: &mut Writer, vlan: Option<&Vlan>) {
+    let Some(vlan) = vlan else { return };
+    w.open(&Tag::new("vlan").with_bool("trunk", vlan.trunk.then_some(true)), |w| {
+        for tag in &vlan.tags {
+            let line = Tag::new("tag").with("id", tag.id);
+            w.leaf(&line.with_some("nativeMode", tag.native_mode.as_deref()));
+        }
+    });
+}
+
+/// A class of 0 is none.
+pub(crate) fn bandwidth(w: &mut Writer, bandwidth: Option<&Bandwidth>, class: u32) {
+    let Some(bandwidth) = bandwidth else { return };
+    w.open(&Tag::new("bandwidth").with_some("classID", (class > 0).then_some(class)), |w| {
+        rate(w, "inbound", bandwidth.inbound);
+        rate(w, "outbound", bandwidth.outbound);
+    });
 }
 
 fn rate(w: &mut Writer, name: &'static str, rate: Option<Rate>) {
     let Some(rate) = rate else { return };
+    let some = |number: Option<u64>| number.filter(|number| *number > 0);
+    if some(rate.average).or(some(rate.floor)).is_none() {
+        return;
+    }
     let tag = Tag::new(name)
-        .with_some("average", rate.average)
-        .with_some("peak", rate.peak)
-        .with_some("floor", rate.floor)
-        .with_some("burst", rate.burst);
+        .with_some("average", some(rate.average))
+        .with_some("peak", some(rate.peak))
+        .with_some("floor", some(rate.floor))
+        .with_some("burst", some(rate.burst));
     w.leaf(&tag);
 }
 
-fn port(w: &mut Writer, isolated: Option<bool>) {
+pub(crate) fn port(w: &mut Writer, isolated: Option<bool>) {
     if isolated.is_some() {
         w.leaf(&Tag::new("port").with_bool("isolated", isolated));
     }
@@ -308,44 +342,45 @@ fn port(w: &mut Writer, isolated: Option<bool>) {
 
 /// Append `netmask` or `prefix`, as it was written.
 fn with_length(tag: Tag, address: IpAddr, prefix: u8, written: Written) -> Tag {
-    let netmask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
     match (written, address) {
         (Written::Absent, _) => tag,
-        (Written::Netmask, IpAddr::V4(_)) => tag.with("netmask", Ipv4Addr::from_bits(netmask)),
+        (Written::Netmask, IpAddr::V4(_)) => tag.with("netmask", netmask(prefix)),
         _ => tag.with("prefix", prefix),
     }
 }
 
 fn ip(w: &mut Writer, ip: &Ip) {
-    let tag = Tag::new("ip").with_some("family", ip.family.as_deref()).with("address", ip.address);
+    let address = address_text(ip.address);
+    let tag = Tag::new("ip").with_some("family", ip.family.as_deref()).with("address", address);
     let tag =
         with_length(tag, ip.address, ip.prefix, ip.written_as_netmask).with_bool("localPtr", ip.local_ptr);
     w.open(&tag, |w| {
         if let Some(root) = &ip.tftp_root {
             w.leaf(&Tag::new("tftp").with("root", root));
         }
-        if ip.has_dhcp {
-            w.element(&Tag::new("dhcp"), |w| dhcp(w, ip));
+        if ip.has_dhcp() {
+            w.open(&Tag::new("dhcp"), |w| dhcp(w, ip));
         }
     });
 }
 
 fn dhcp(w: &mut Writer, ip: &Ip) {
-    for range in &ip.ranges {
-        let tag = Tag::new("range").with("start", range.start).with("end", range.end);
-        w.element(&tag, |w| lease(w, range.lease));
+    for Range { start, end, lease: time } in &ip.ranges {
+        let tag = Tag::new("range").with("start", address_text(*start)).with("end", address_text(*end));
+        w.element(&tag, |w| lease(w, *time));
     }
     for host in &ip.hosts {
+        let mac = host.mac_text.clone().or_else(|| host.mac.map(crate::mac_string));
         let tag = Tag::new("host")
-            .with_some("mac", host.mac.map(crate::mac_string))
+            .with_some("mac", mac)
             .with_some("id", host.id.as_deref())
             .with_some("name", host.name.as_deref())
-            .with_some("ip", host.ip);
+            .with_some("ip", host.ip.map(address_text));
         w.element(&tag, |w| lease(w, host.lease));
     }
-    if ip.bootp_file.is_some() || ip.bootp_server.is_some() {
-        let tag = Tag::new("bootp").with("file", ip.bootp_file.as_deref().unwrap_or(""));
-        w.leaf(&tag.with_some("server", ip.bootp_server.as_deref()));
+    if let Some(file) = &ip.bootp_file {
+        let server = ip.bootp_server.map(address_text);
+        w.leaf(&Tag::new("bootp").with("file", file).with_some("server", server));
     }
 }
 
@@ -356,9 +391,10 @@ fn lease(w: &mut Writer, lease: Option<Lease>) {
 }
 
 fn route(w: &mut Writer, route: &Route) {
-    let tag = Tag::new("route").with_some("family", route.family.as_deref()).with("address", route.address);
+    let tag = Tag::new("route").with_some("family", route.family.as_deref());
+    let tag = tag.with("address", address_text(route.address));
     let tag = with_length(tag, route.address, route.prefix, route.written_as_netmask);
-    w.leaf(&tag.with("gateway", route.gateway).with_some("metric", route.metric));
+    w.leaf(&tag.with("gateway", address_text(route.gateway)).with_some("metric", route.metric));
 }
 
 fn portgroup(w: &mut Writer, group: &PortGroup) {
@@ -367,11 +403,9 @@ fn portgroup(w: &mut Writer, group: &PortGroup) {
         .with_bool("default", group.default.then_some(true))
         .with_bool("trustGuestRxFilters", group.trust_guest_rx_filters);
     w.open(&tag, |w| {
-        shaping(w, group.vlan.as_ref(), None);
-        if let Some(virtualport) = &group.virtualport {
-            w.raw(virtualport, '\'');
-        }
-        shaping(w, None, group.bandwidth.as_ref());
+        vlan(w, group.vlan.as_ref());
+        virtual_port(w, group.virtualport.as_ref());
+        bandwidth(w, group.bandwidth.as_ref(), 0);
         port(w, group.port_isolated);
     });
 }

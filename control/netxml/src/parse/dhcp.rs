@@ -4,24 +4,32 @@ use std::net::IpAddr;
 
 use super::cx::{Cx, Node, Result, attr, child, children, owned};
 use super::range;
-use crate::{DhcpHost, Ip, Lease, LeaseUnit, Range};
+use crate::error::Class;
+use crate::{DhcpHost, Ip, Lease, LeaseUnit, Range, value};
+
+/// Whether what is read is a whole entry or describes one to look for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Whole,
+    Partial,
+}
 
 pub(super) fn dhcp(cx: &Cx<'_>, node: Node<'_>, ip: &mut Ip) -> Result<()> {
-    ip.has_dhcp = true;
     for node in children(node, "range") {
         ip.ranges.push(dhcp_range(cx, node, ip)?);
     }
     for node in children(node, "host") {
-        ip.hosts.push(host(cx, node, ip.address.is_ipv6())?);
+        ip.hosts.push(host(cx, node, ip, Entry::Whole)?);
     }
-    if let Some(node) = child(node, "bootp") {
+    if let Some(node) = child(node, "bootp").filter(|_| ip.address.is_ipv4()) {
         ip.bootp_file = Some(cx.required(node, "file")?.to_owned());
-        ip.bootp_server = owned(node, "server");
+        let server = attr(node, "server");
+        ip.bootp_server = server.map(|server| cx.socket_address(node, "server", server)).transpose()?;
     }
     Ok(())
 }
 
-fn dhcp_range(cx: &Cx<'_>, node: Node<'_>, ip: &Ip) -> Result<Range> {
+pub(crate) fn dhcp_range(cx: &Cx<'_>, node: Node<'_>, ip: &Ip) -> Result<Range> {
     let boundary = |attribute: &str| {
         let value = attr(node, attribute).ok_or_else(|| {
             let message = format!("Missing '{attribute}' attribute in dhcp range for network '{}'", cx.name);
@@ -30,44 +38,59 @@ fn dhcp_range(cx: &Cx<'_>, node: Node<'_>, ip: &Ip) -> Result<Range> {
         cx.socket_address(node, attribute, value)
     };
     let (start, end) = (boundary("start")?, boundary("end")?);
-    range::check(cx, node, ip, start, end)?;
+    let within = Some((ip.address, ip.prefix));
+    range::check(cx, node, within, start, end)?;
     Ok(Range { start, end, lease: lease(cx, node)? })
 }
 
 fn lease(cx: &Cx<'_>, parent: Node<'_>) -> Result<Option<Lease>> {
     let Some(node) = child(parent, "lease") else { return Ok(None) };
-    cx.required(node, "expiry")?;
-    let expiry: u32 = cx.number(node, "expiry")?.unwrap_or(0);
-    let unit = match attr(node, "unit") {
+    let Some(expiry) = cx.number::<u64>(node, "expiry", 10)? else { return Ok(None) };
+    let unit = match cx.word(node, "unit", &["seconds", "minutes", "hours"])?.as_deref() {
         Some("seconds") => LeaseUnit::Seconds,
-        None | Some("minutes") => LeaseUnit::Minutes,
         Some("hours") => LeaseUnit::Hours,
-        Some(other) => {
-            let message = format!("Invalid value for attribute 'unit' in element 'lease': '{other}'.");
-            return Err(cx.xml(node, "unit", &message).with_help("write seconds, minutes or hours"));
-        }
+        _ => LeaseUnit::Minutes,
     };
     let lease = Lease { expiry, unit };
     if lease.seconds().is_some_and(|seconds| seconds < 120) {
-        let error = cx.xml(node, "expiry", "The minimum lease time should be greater than 2 minutes");
-        return Err(error.with_help("0 means that a lease never ends"));
+        let message = "The minimum lease time should be greater than 2 minutes";
+        let error = cx.unsupported(node, "expiry", message);
+        return Err(error.with_help("write 2 minutes or more; 0 means that a lease never ends"));
     }
     Ok(Some(lease))
 }
 
-fn host(cx: &Cx<'_>, node: Node<'_>, v6: bool) -> Result<DhcpHost> {
+pub(crate) fn host(cx: &Cx<'_>, node: Node<'_>, ip: &Ip, entry: Entry) -> Result<DhcpHost> {
+    let v6 = ip.address.is_ipv6();
     let mac = host_mac(cx, node, v6)?;
-    let (name, id) = (host_name(cx, node)?, host_id(cx, node)?);
-    if mac.is_none() && name.is_none() && (!v6 || id.is_none()) {
-        let (family, key) = if v6 { ("IPv6", "id") } else { ("IPv4", "mac") };
-        let message = format!(
-            "Static host definition in {family} network '{}' must have {key} or name attribute",
-            cx.name
-        );
-        return Err(cx.xml(node, "", &message));
+    let (id, name) = (host_id(cx, node)?, host_name(cx, node)?);
+    let address = host_address(cx, node)?;
+    let named = mac.is_some() || name.is_some();
+    let missing = |words: &str, help: &str| {
+        let message = format!("{words} '{}'", cx.name);
+        Err(cx.error(node, Class::Xml, &message).with_help(help))
+    };
+    if entry == Entry::Partial && !named && address.is_none() {
+        let words = "At least one of name, mac, or ip attribute must be specified for static host definition in network";
+        return missing(words, "write the attribute the host is found by");
     }
-    let ip = host_address(cx, node, v6)?;
-    Ok(DhcpHost { mac, name, ip: Some(ip), id, lease: lease(cx, node)? })
+    if entry == Entry::Whole && v6 && id.is_none() && name.is_none() {
+        return must_have(cx, node, "IPv6", "id");
+    }
+    if entry == Entry::Whole && !v6 && !named {
+        return must_have(cx, node, "IPv4", "mac");
+    }
+    if entry == Entry::Whole && address.is_none() {
+        return missing("Missing IP address in static host definition for network", "add ip='ADDRESS'");
+    }
+    let mac_text = owned(node, "mac");
+    Ok(DhcpHost { mac, mac_text, name, ip: address, id, lease: lease(cx, node)? })
+}
+
+fn must_have(cx: &Cx<'_>, node: Node<'_>, family: &str, key: &str) -> Result<DhcpHost> {
+    let message =
+        format!("Static host definition in {family} network '{}' must have {key} or name attribute", cx.name);
+    Err(cx.error(node, Class::Xml, &message).with_help(format!("add {key}='..' or name='..'")))
 }
 
 fn host_mac(cx: &Cx<'_>, node: Node<'_>, v6: bool) -> Result<Option<[u8; 6]>> {
@@ -86,9 +109,7 @@ fn host_mac(cx: &Cx<'_>, node: Node<'_>, v6: bool) -> Result<Option<[u8; 6]>> {
 
 fn host_name(cx: &Cx<'_>, node: Node<'_>) -> Result<Option<String>> {
     let Some(value) = attr(node, "name") else { return Ok(None) };
-    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, ',' | '/' | '\'' | '"' | '<' | '>' | '&');
-    let starts_well = value.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if !starts_well || !value.chars().all(plain) || value.len() > 253 {
+    if !value.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         let message = format!("Cannot use host name '{value}' in network '{}'", cx.name);
         return Err(cx.xml(node, "name", &message).with_help("a host name starts with a letter or digit"));
     }
@@ -107,17 +128,10 @@ fn host_id(cx: &Cx<'_>, node: Node<'_>) -> Result<Option<String>> {
     }
 }
 
-fn host_address(cx: &Cx<'_>, node: Node<'_>, v6: bool) -> Result<IpAddr> {
-    let name = &cx.name;
-    let Some(value) = attr(node, "ip") else {
-        let message = format!("Missing IP address in static host definition for network '{name}'");
-        return Err(cx.xml(node, "ip", &message).with_help("add ip='ADDRESS'"));
-    };
-    match value.parse::<IpAddr>() {
-        Ok(address) if address.is_ipv6() == v6 => Ok(address),
-        _ => {
-            let message = format!("Invalid IP address in static host definition for network '{name}'");
-            Err(cx.xml(node, "ip", &message))
-        }
-    }
+fn host_address(cx: &Cx<'_>, node: Node<'_>) -> Result<Option<IpAddr>> {
+    let Some(text) = attr(node, "ip") else { return Ok(None) };
+    value::address(text).map(Some).ok_or_else(|| {
+        let message = format!("Invalid IP address in static host definition for network '{}'", cx.name);
+        cx.xml(node, "ip", &message).with_help("write an address of the subnet")
+    })
 }

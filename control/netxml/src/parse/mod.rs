@@ -1,20 +1,23 @@
 //! Reading and checking a document.
 
-mod cx;
-mod dhcp;
-mod dns;
+mod bridge;
+pub(crate) mod cx;
+pub(crate) mod device;
+pub(crate) mod dhcp;
+pub(crate) mod dns;
 mod forward;
 mod ip;
-mod qos;
+pub(crate) mod qos;
 mod range;
 mod uplink;
 mod validate;
 
-use cx::{Cx, Node, Result, attr, child, children, owned, text_of};
+use cx::{Cx, Node, Result, attr, child, child_text, children, filled, owned};
+use device::Typed;
 
 use crate::element::Element;
 use crate::error::{Class, Error};
-use crate::{Bridge, DNSMASQ_NAMESPACE, Domain, Network, PONTOON_NAMESPACE};
+use crate::{DNSMASQ_NAMESPACE, Domain, Ip, Network, PortGroup, Route, schema, value};
 
 /// The largest document that is read.
 const MAX_LENGTH: usize = 4 << 20;
@@ -32,29 +35,47 @@ pub fn parse_definition(text: &str) -> Result<Network> {
     read(text, false)
 }
 
+/// Check a document as `net-define --validate` does before it reads it.
+pub fn validate(text: &str) -> Result<()> {
+    let document = open(text, "(network_definition)")?;
+    let cx = Cx { text, name: String::new() };
+    root(&cx, &document)?;
+    schema::check(&cx, document.root_element(), schema::NETWORK)
+}
+
 fn read(text: &str, driver_checks: bool) -> Result<Network> {
-    check_size(text)?;
-    let document = roxmltree::Document::parse(text).map_err(|error| Error::malformed(text, &error))?;
-    let root = document.root_element();
+    let document = open(text, "(network_definition)")?;
     let mut cx = Cx { text, name: String::new() };
-    if root.tag_name().name() != "network" {
-        let message = format!("unexpected root element <{}>, expecting <network>", root.tag_name().name());
-        return Err(cx.error(root, Class::Xml, &message));
-    }
+    let root = root(&cx, &document)?;
     cx.name = name(&cx, root)?;
     let network = network(&cx, root)?;
-    validate::definition(&cx, root, &network)?;
     if driver_checks {
         validate::driver(&cx, root, &network)?;
     }
     Ok(network)
 }
 
+/// Read the tree; `source` is how complaints name the text.
+pub(crate) fn open<'a>(text: &'a str, source: &str) -> Result<roxmltree::Document<'a>> {
+    check_size(text, source)?;
+    roxmltree::Document::parse(text).map_err(|error| Error::malformed(text, source, &error))
+}
+
+fn root<'a>(cx: &Cx<'_>, document: &'a roxmltree::Document<'_>) -> Result<Node<'a>> {
+    let root = document.root_element();
+    let found = root.tag_name().name();
+    if found != "network" {
+        let message = format!("unexpected root element <{found}>, expecting <network>");
+        return Err(cx.error(root, Class::Xml, &message).with_help("a definition is <network>...</network>"));
+    }
+    Ok(root)
+}
+
 /// Refuse what could exhaust memory or stack before it is parsed.
-fn check_size(text: &str) -> Result<()> {
+fn check_size(text: &str, source: &str) -> Result<()> {
     let fail = |offset, what: &str| {
         let mut error = Error::new(text, offset, Class::Plain, "");
-        error.message = format!("(network_definition):{}: {what}", error.line);
+        error.message = format!("{source}:{}: {what}", error.line);
         Err(error)
     };
     if text.len() > MAX_LENGTH {
@@ -105,165 +126,125 @@ fn start_tag_length(tag: &[u8]) -> Option<usize> {
 }
 
 fn name(cx: &Cx<'_>, root: Node<'_>) -> Result<String> {
-    let node = child(root, "name");
-    let name = node.map(text_of).unwrap_or_default();
-    let Some(node) = node.filter(|_| !name.is_empty()) else {
+    let Some((node, name)) = child(root, "name").zip(child_text(root, "name")) else {
         let error = cx.error(root, Class::Plain, "missing name information");
         return Err(error.with_help("add <name>NAME</name> inside <network>"));
     };
     if name.contains('/') {
-        return Err(cx.error(node, Class::Xml, &format!("name {name} cannot contain '/'")));
-    }
-    if name == "." || name == ".." {
-        return Err(cx.error(node, Class::Xml, &format!("name cannot be '{name}'")));
-    }
-    if let Some(c) = name.chars().find(|c| c.is_control()) {
-        let message = format!("invalid char in name: {:02x}", u32::from(c));
-        return Err(cx.error(node, Class::Xml, &message).with_help("a name is one line of plain text"));
+        return Err(cx.error(node, Class::Plain, "invalid char in name: /").with_help("remove the '/'"));
     }
     Ok(name)
 }
 
+/// The order of the parts is the order in which libvirt complains.
 fn network(cx: &Cx<'_>, root: Node<'_>) -> Result<Network> {
-    let mut ips = Vec::new();
-    for node in children(root, "ip") {
-        ips.push(ip::ip(cx, node)?);
-    }
-    let mut routes = Vec::new();
-    for node in children(root, "route") {
-        routes.push(ip::route(cx, node, &ips)?);
-    }
-    let mut portgroups = Vec::new();
-    for node in children(root, "portgroup") {
-        portgroups.push(qos::portgroup(cx, node)?);
-    }
-    let domain = child(root, "domain").map(|node| domain(cx, node)).transpose()?;
-    let (domain, domain_register) = domain.map_or((None, false), |(domain, on)| (Some(domain), on));
+    let mut network = identity(cx, root)?;
+    (network.domain, network.domain_register) = domain(cx, root)?;
+    network.bandwidth = qos::bandwidth(cx, root, qos::Use::Network)?.map(|(bandwidth, _)| bandwidth);
+    network.vlan = qos::vlan(cx, root)?;
+    network.port_isolated = qos::port_isolated(cx, root)?;
+    network.bridge = bridge::bridge(cx, root)?;
+    network.mac = bridge::mac(cx, root)?;
+    network.mtu = bridge::mtu(cx, root)?;
+    network.dns = dns::dns(cx, root)?;
+    network.virtualport = device::virtual_port(cx, root, Typed::Must)?;
+    network.portgroups = portgroups(cx, root)?;
+    network.ips = ips(cx, root)?;
+    network.routes = routes(cx, root, &network.ips)?;
+    network.forward = forward::forward(cx, root)?;
+    validate::definition(cx, root, &network)?;
+    network.metadata = child(root, "metadata").map(Element::metadata);
+    network.dnsmasq_options = dnsmasq_options(cx, root)?;
+    network.uplink = uplink::uplink(cx, root)?;
+    network.unknown = schema::ignored(cx, root, schema::NETWORK);
+    Ok(network)
+}
+
+fn identity(cx: &Cx<'_>, root: Node<'_>) -> Result<Network> {
+    let uuid = uuid(cx, root)?;
+    let title = title(cx, root)?;
+    let ipv6 = ipv6(cx, root)?;
     Ok(Network {
         name: cx.name.clone(),
-        uuid: uuid(cx, root)?,
-        title: title(cx, root)?,
-        description: child(root, "description").map(text_of).filter(|text| !text.is_empty()),
-        metadata: child(root, "metadata").map(Element::from_node),
-        forward: forward::forward(cx, root)?,
-        bridge: bridge(cx, root)?,
-        mtu: mtu(cx, root)?,
-        mac: mac(cx, root)?,
-        domain,
-        domain_register,
-        dns: dns::dns(cx, root)?,
-        vlan: qos::vlan(cx, root)?,
-        bandwidth: qos::bandwidth(cx, root)?,
-        port_isolated: qos::port_isolated(cx, root)?,
-        ips,
-        routes,
-        virtualport: child(root, "virtualport").map(Element::from_node),
-        portgroups,
-        dnsmasq_options: dnsmasq_options(cx, root)?,
-        uplink: uplink::uplink(cx, root)?,
-        ipv6: cx.yes_no(root, "ipv6")?.unwrap_or(false),
+        uuid,
+        title,
+        description: child_text(root, "description"),
+        ipv6,
         trust_guest_rx_filters: cx.yes_no(root, "trustGuestRxFilters")?,
-        unknown: unknown(root),
+        ..Network::default()
     })
 }
 
 fn uuid(cx: &Cx<'_>, root: Node<'_>) -> Result<Option<uuid::Uuid>> {
-    let Some(node) = child(root, "uuid") else { return Ok(None) };
-    uuid::Uuid::parse_str(text_of(node).trim()).map(Some).map_err(|_| {
-        let error = cx.error(node, Class::Xml, "malformed uuid element");
+    let Some((node, text)) = child(root, "uuid").zip(child_text(root, "uuid")) else { return Ok(None) };
+    value::uuid(&text).map(Some).ok_or_else(|| {
+        let error = cx.error(node, Class::Internal, "malformed uuid element");
         error.with_help("write 32 hexadecimal digits in five groups, or leave <uuid> out to get a new one")
     })
 }
 
 fn title(cx: &Cx<'_>, root: Node<'_>) -> Result<Option<String>> {
-    let Some(node) = child(root, "title") else { return Ok(None) };
-    let title = text_of(node);
+    let Some((node, title)) = child(root, "title").zip(child_text(root, "title")) else { return Ok(None) };
     if title.contains('\n') {
-        return Err(cx.error(node, Class::Xml, "Title can't contain newlines"));
+        let error = cx.error(node, Class::Xml, "Network title can't contain newlines");
+        return Err(error.with_help("write it on one line; <description> may have several"));
     }
-    Ok(Some(title).filter(|title| !title.is_empty()))
+    Ok(Some(title))
 }
 
-fn bridge(cx: &Cx<'_>, root: Node<'_>) -> Result<Bridge> {
-    let Some(node) = child(root, "bridge") else { return Ok(Bridge::default()) };
-    let manager = owned(node, "macTableManager");
-    if manager.as_deref().is_some_and(|word| word != "kernel" && word != "libvirt") {
-        let word = manager.unwrap_or_default();
-        let message = format!("Invalid value for attribute 'macTableManager' in element 'bridge': '{word}'.");
-        return Err(cx.xml(node, "macTableManager", &message));
+fn ipv6(cx: &Cx<'_>, root: Node<'_>) -> Result<bool> {
+    match filled(root, "ipv6") {
+        None | Some("no") => Ok(false),
+        Some("yes") => Ok(true),
+        Some(word) => {
+            let message = format!("Invalid ipv6 setting '{word}' in network '{}'", cx.name);
+            Err(cx.xml(root, "ipv6", &message).with_help("write ipv6='yes' or ipv6='no'"))
+        }
     }
-    Ok(Bridge {
-        name: owned(node, "name").filter(|name| !name.is_empty()),
-        stp: cx.on_off(node, "stp")?.unwrap_or(true),
-        delay: cx.number(node, "delay")?.unwrap_or(0),
-        zone: owned(node, "zone"),
-        mac_table_manager: manager,
-    })
 }
 
-fn mtu(cx: &Cx<'_>, root: Node<'_>) -> Result<Option<u16>> {
-    let Some(node) = child(root, "mtu") else { return Ok(None) };
-    cx.required(node, "size")?;
-    cx.number(node, "size")
+fn domain(cx: &Cx<'_>, root: Node<'_>) -> Result<(Option<Domain>, Option<bool>)> {
+    let Some(node) = child(root, "domain") else { return Ok((None, None)) };
+    let name = owned(node, "name");
+    let local_only = cx.yes_no(node, "localOnly")?.unwrap_or(false);
+    let register = cx.yes_no(node, "register")?;
+    if register == Some(true) && !local_only {
+        let message = format!(
+            "attribute 'register=yes' in <domain> element requires 'localOnly=yes' in network {}",
+            cx.name
+        );
+        return Err(cx.unsupported(node, "register", &message).with_help("add localOnly='yes'"));
+    }
+    let register = register.filter(|_| name.is_some());
+    Ok((name.map(|name| Domain { name, local_only }), register))
 }
 
-fn mac(cx: &Cx<'_>, root: Node<'_>) -> Result<Option<[u8; 6]>> {
-    let Some(node) = child(root, "mac") else { return Ok(None) };
-    let Some(value) = attr(node, "address") else { return Ok(None) };
-    let name = &cx.name;
-    let bad = format!("Invalid bridge mac address '{value}' in network '{name}'");
-    let multicast = format!("Invalid multicast bridge mac address '{value}' in network '{name}'");
-    cx.unicast_mac(node, "address", value, &bad, &multicast).map(Some)
+fn portgroups(cx: &Cx<'_>, root: Node<'_>) -> Result<Vec<PortGroup>> {
+    children(root, "portgroup").map(|node| qos::portgroup(cx, node)).collect()
 }
 
-fn domain(cx: &Cx<'_>, node: Node<'_>) -> Result<(Domain, bool)> {
-    let domain = Domain {
-        name: cx.required(node, "name")?.to_owned(),
-        local_only: cx.yes_no(node, "localOnly")?.unwrap_or(false),
-    };
-    Ok((domain, cx.yes_no(node, "register")?.unwrap_or(false)))
+fn ips(cx: &Cx<'_>, root: Node<'_>) -> Result<Vec<Ip>> {
+    children(root, "ip").map(|node| ip::ip(cx, node)).collect()
+}
+
+fn routes(cx: &Cx<'_>, root: Node<'_>, ips: &[Ip]) -> Result<Vec<Route>> {
+    let routes: Vec<Route> =
+        children(root, "route").map(|node| ip::route(cx, node)).collect::<Result<_>>()?;
+    for (node, route) in children(root, "route").zip(&routes) {
+        ip::reachable(cx, node, route, ips)?;
+    }
+    Ok(routes)
 }
 
 fn dnsmasq_options(cx: &Cx<'_>, root: Node<'_>) -> Result<Vec<String>> {
     let is = |node: &Node<'_>, name: &str| node.has_tag_name((DNSMASQ_NAMESPACE, name));
     let lists = root.children().filter(|node| is(node, "options"));
     let options = lists.flat_map(|list| list.children().filter(|node| is(node, "option")));
-    options.map(|node| cx.required(node, "value").map(str::to_owned)).collect()
-}
-
-/// Elements below the root that mean nothing here, each once.
-fn unknown(root: Node<'_>) -> Vec<String> {
-    const KNOWN: [&str; 19] = [
-        "name",
-        "uuid",
-        "title",
-        "description",
-        "metadata",
-        "forward",
-        "bridge",
-        "mtu",
-        "mac",
-        "domain",
-        "dns",
-        "vlan",
-        "bandwidth",
-        "port",
-        "ip",
-        "route",
-        "virtualport",
-        "portgroup",
-        "network",
-    ];
-    let mut names: Vec<String> = Vec::new();
-    for node in root.children().filter(Node::is_element) {
-        let tag = node.tag_name();
-        let known = match tag.namespace() {
-            None => KNOWN.contains(&tag.name()),
-            Some(space) => space == DNSMASQ_NAMESPACE || space == PONTOON_NAMESPACE,
-        };
-        if !known && names.len() < 32 && !names.iter().any(|name| name == tag.name()) {
-            names.push(tag.name().to_owned());
-        }
-    }
-    names
+    let value = |node| {
+        attr(node, "value").map(str::to_owned).ok_or_else(|| {
+            let error = cx.error(node, Class::Internal, "No dnsmasq options value specified");
+            error.with_help("write <dnsmasq:option value='LINE'/>")
+        })
+    };
+    options.map(value).collect()
 }

@@ -1,0 +1,88 @@
+//! What is accepted but does nothing, and what can not run.
+
+use crate::error::{Class, Error};
+use crate::{Mode, Network, VirtualPortKind};
+
+type Present = fn(&Network) -> bool;
+
+/// Elements that are kept but have no effect yet. A row goes when its feature comes.
+const NOT_ACTING: &[(&str, Present)] = &[
+    ("<nat ipv6='yes'>", |n| n.forward.nat_ipv6 == Some(true)),
+    ("<bridge zone>", |n| n.bridge.zone.is_some()),
+    ("<bridge macTableManager='libvirt'>", |n| n.bridge.mac_table_manager.as_deref() == Some("libvirt")),
+    ("<domain register='yes'>", |n| n.domain_register == Some(true)),
+    ("<vlan>", |n| n.vlan.is_some()),
+    ("<bandwidth>", |n| n.bandwidth.is_some()),
+    ("<virtualport>", |n| n.virtualport.is_some()),
+    ("<portgroup>", |n| !n.portgroups.is_empty()),
+    ("<dnsmasq:options>", |n| !n.dnsmasq_options.is_empty()),
+    ("<tftp>", |n| n.ips.iter().any(|ip| ip.tftp_root.is_some())),
+    ("<dhcp> of an IPv6 address", |n| n.ips.iter().any(|ip| ip.has_dhcp() && ip.address.is_ipv6())),
+    ("trustGuestRxFilters", |n| n.trust_guest_rx_filters.is_some()),
+];
+
+impl Network {
+    /// The names of elements that are accepted and kept but have no effect yet.
+    pub fn not_acting(&self) -> Vec<&'static str> {
+        NOT_ACTING.iter().filter(|(_, present)| present(self)).map(|(name, _)| *name).collect()
+    }
+
+    /// Everything a user who defines this network should know, one sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let idle = self.not_acting().into_iter().map(|name| format!("{name} is kept but has no effect yet"));
+        let unknown =
+            self.unknown.iter().map(|name| format!("{name} is not part of the format and is ignored"));
+        idle.chain(unknown).chain(self.gateways_in_ranges()).collect()
+    }
+
+    /// A range may hold the gateway's address, which is then never given out.
+    fn gateways_in_ranges(&self) -> impl Iterator<Item = String> {
+        self.ips.iter().flat_map(|ip| {
+            let holds = ip.ranges.iter().filter(|range| (range.start..=range.end).contains(&ip.address));
+            holds.map(|range| {
+                format!(
+                    "the range {} - {} holds the gateway's own address {}, which is not given out",
+                    range.start, range.end, ip.address
+                )
+            })
+        })
+    }
+
+    /// Why a network can not be started though it may be defined.
+    pub fn unsupported(&self) -> Option<Error> {
+        let (name, mode) = (&self.name, self.forward.mode);
+        let error =
+            |class, message: String, help: &str| Some(Error::placeless(class, &message).with_help(help));
+        let unsupported = |message: String, help: &str| error(Class::Unsupported, message, help);
+        if !self.forward.addresses.is_empty() && mode != Mode::Hostdev {
+            let message = format!(
+                "network '{name}' has forward mode '{mode}' but lists a device by PCI address in the device pool. This is only supported for networks with forward mode 'hostdev'"
+            );
+            return unsupported(message, "list devices by name: <interface dev='NAME'/>");
+        }
+        if matches!(mode, Mode::Private | Mode::Vepa | Mode::Passthrough | Mode::Hostdev) {
+            let help = "devices of the host are not handed to guests; modes nat, route, open and bridge are";
+            return unsupported(format!("Unsupported network type {mode}"), help);
+        }
+        let kinds = [self.virtualport.as_ref()].into_iter();
+        let ports = kinds.chain(self.portgroups.iter().map(|group| group.virtualport.as_ref())).flatten();
+        let kinds = ports.filter_map(|port| port.kind);
+        let on_bridge =
+            |kind: &VirtualPortKind| mode != Mode::Bridge || *kind != VirtualPortKind::OpenVSwitch;
+        if let Some(kind) = kinds.into_iter().find(on_bridge) {
+            let uses = if mode == Mode::Bridge { "a bridge device" } else { "IP forwarding" };
+            let kind = kind.as_str();
+            let message =
+                format!("<virtualport type='{kind}'> not supported for network '{name}' which uses {uses}");
+            return unsupported(message, "remove <virtualport>");
+        }
+        match self.mtu.filter(|mtu| *mtu > u32::from(u16::MAX)) {
+            None => None,
+            Some(mtu) => {
+                let bridge = self.bridge.name.as_deref().unwrap_or(name);
+                let message = format!("Cannot set interface MTU to {mtu} on '{bridge}': Invalid argument");
+                error(Class::Plain, message, "the largest MTU is 65535")
+            }
+        }
+    }
+}
