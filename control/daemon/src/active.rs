@@ -181,6 +181,9 @@ pub(crate) fn netns_failure(netns: Option<&str>, error: &io::Error) -> pontoon_p
 /// Modes that cannot be run yet are refused here, never at define: files that are on disk stay usable.
 fn check_mode(network: &Network) -> Answer<()> {
     let name = &network.name;
+    if let Some(error) = network.unsupported() {
+        return Err(fail_help(error.message, error.help.unwrap_or_default()));
+    }
     match network.forward.mode {
         Mode::Isolated => Ok(()),
         Mode::Nat if network.uplink.is_some() => Ok(()),

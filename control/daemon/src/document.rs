@@ -78,7 +78,7 @@ fn network(live: &LiveNetwork) -> Network {
 }
 
 pub(crate) fn mtu(definition: &Definition) -> u16 {
-    definition.mtu.unwrap_or(DEFAULT_MTU)
+    definition.mtu.map_or(DEFAULT_MTU, |mtu| u16::try_from(mtu).unwrap_or(u16::MAX))
 }
 
 /// The gateway's address: that of the IPv4 `<ip>` with DHCP, else the first.
@@ -89,7 +89,7 @@ pub(crate) fn address(definition: &Definition) -> Option<Ipv4Net> {
 }
 
 pub(crate) fn dhcp_ip(definition: &Definition) -> Option<&Ip> {
-    definition.ips.iter().find(|ip| ip.has_dhcp && ip.address.is_ipv4())
+    definition.ips.iter().find(|ip| ip.has_dhcp() && ip.address.is_ipv4())
 }
 
 fn dhcp(ip: &Ip) -> Dhcp {
@@ -124,7 +124,7 @@ fn dns(definition: &Definition) -> Dns {
     let given = &definition.dns;
     let hosts = given.hosts.iter().filter_map(|host| Some((v4(host.ip)?, host.names.clone()))).collect();
     Dns {
-        enabled: given.enable && address(definition).is_some(),
+        enabled: given.enabled() && address(definition).is_some(),
         domain: definition.domain.as_ref().map(|domain| domain.name.clone()),
         local_only: definition.domain.as_ref().is_some_and(|domain| domain.local_only),
         forward_plain_names: given.forward_plain_names.unwrap_or(false),

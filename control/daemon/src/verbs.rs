@@ -103,7 +103,7 @@ impl State {
     fn define(&mut self, xml: &str, file: &str) -> Answer<Reply> {
         let network = self.read(xml, file)?;
         self.store.save(&network)?;
-        let (name, mut warnings) = (network.name.clone(), network.not_acting());
+        let (name, mut warnings) = (network.name.clone(), network.warnings());
         warnings.extend(self.redefine_live(&network));
         self.events.lifecycle(&network, Lifecycle::Defined);
         self.defined.insert(name.clone(), network);
@@ -115,7 +115,7 @@ impl State {
         if self.live.by_name(&network.name).is_some() {
             return Err(invalid(format!("network is already active as '{}'", network.name)));
         }
-        let (name, warnings) = (network.name.clone(), network.not_acting());
+        let (name, warnings) = (network.name.clone(), network.warnings());
         self.start(network)?;
         Ok(Reply::Defined { name, warnings })
     }
@@ -124,7 +124,7 @@ impl State {
         let name = self.find(network)?;
         let defined = self.defined.get(&name).cloned();
         let definition = defined.ok_or_else(|| invalid("network is already active"))?;
-        let warnings = definition.not_acting();
+        let warnings = definition.warnings();
         self.start(definition)?;
         Ok(Reply::Done { warnings })
     }

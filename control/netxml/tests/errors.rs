@@ -35,31 +35,21 @@ fn identity() {
         "XML error: unexpected root element <domain>, expecting <network>"
     );
     assert_eq!(refuse("¦<network/>").message, "missing name information");
-    assert_eq!(
-        refuse("<network>\n¦<name>a/b</name></network>").message,
-        "XML error: name a/b cannot contain '/'"
-    );
-    assert_eq!(
-        refuse("<network>¦<name>a\nb</name></network>").message,
-        "XML error: invalid char in name: 0a"
-    );
-    assert_eq!(refuse("<network>¦<name>..</name></network>").message, "XML error: name cannot be '..'");
+    assert_eq!(refuse("<network>\n¦<name>a/b</name></network>").message, "invalid char in name: /");
+    assert_eq!(refuse("<network>¦<name>a\nb</name></network>").message, "invalid char in name: \n");
     check(&[
-        ("¦<uuid>zz</uuid>", "XML error: malformed uuid element"),
+        ("¦<uuid>zz</uuid>", "internal error: malformed uuid element"),
         ("<mac ¦address='52:54:00:x'/>", "XML error: Invalid bridge mac address '52:54:00:x' in network 'n'"),
         (
             "<mac ¦address='01:00:00:00:00:00'/>",
             "XML error: Invalid multicast bridge mac address '01:00:00:00:00:00' in network 'n'",
         ),
         (
-            "<bridge ¦stp='maybe'/>",
-            "XML error: Invalid value for attribute 'stp' in element 'bridge': 'maybe'.",
+            "<bridge ¦macTableManager='default'/>",
+            "XML error: Invalid macTableManager setting 'default' in network 'n'",
         ),
-        (
-            "<mtu ¦size='70000'/>",
-            "XML error: Invalid value for attribute 'size' in element 'mtu': '70000'. Expected non-negative integer value",
-        ),
-        ("¦<mtu/>", "XML error: Missing required attribute 'size' in element 'mtu'"),
+        ("<bridge ¦delay='-1'/>", "XML error: Invalid delay value in network 'n'"),
+        ("<mtu ¦size='1500b'/>", "XML error: Invalid mtu size '1500b' in network 'n'"),
     ]);
 }
 
@@ -126,7 +116,7 @@ fn forwarding() {
         ),
         (
             "<forward><nat>¦<port end='9'/></nat></forward>",
-            "XML error: Missing or invalid 'start' attribute in <port> in <nat> in <forward> in network n",
+            "Missing or invalid 'start' attribute in <port> in <nat> in <forward> in network n",
         ),
     ]);
 }
@@ -135,19 +125,22 @@ fn forwarding() {
 fn addresses() {
     check(&[
         ("¦<ip/>", "XML error: Missing required address attribute in network 'n'"),
-        ("<ip ¦address='10.0.0'/>", "XML error: Invalid address '10.0.0' in network 'n'"),
+        ("<ip ¦address='10.0.0.x'/>", "XML error: Invalid address '10.0.0.x' in network 'n'"),
         (
             "<ip address='10.0.0.1' ¦netmask='255.0.255.0'/>",
             "unsupported configuration: Invalid netmask '255.0.255.0' for address '10.0.0.1' in network 'n' (both must be IPv4)",
         ),
-        ("<ip address='10.0.0.1' ¦prefix='33'/>", "XML error: Invalid IPv4 prefix '33' in network 'n'"),
+        (
+            "<ip address='10.0.0.1' ¦prefix='33'/>",
+            "unsupported configuration: Invalid IPv4 prefix '33' in network 'n'",
+        ),
         (
             "<ip address='10.0.0.1' ¦prefix='8' netmask='255.0.0.0'/>",
-            "XML error: Network 'n' IP address cannot have both a prefix and a netmask",
+            "unsupported configuration: Network 'n' IP address cannot have both a prefix and a netmask",
         ),
         (
             "<ip family='ipv6' address='fd00::1' ¦netmask='255.0.0.0'/>",
-            "XML error: netmask not allowed for IPv6 address 'fd00::1' in network 'n'",
+            "unsupported configuration: netmask not allowed for IPv6 address 'fd00::1' in network 'n'",
         ),
         ("<ip ¦family='ipx' address='10.0.0.1'/>", "XML error: Unrecognized family 'ipx' in network 'n'"),
         (
@@ -190,7 +183,7 @@ fn ranges() {
             ),
             (
                 "<range start='10.0.0.2' end='10.0.0.3'><lease ¦expiry='1'/></range>",
-                "XML error: The minimum lease time should be greater than 2 minutes",
+                "unsupported configuration: The minimum lease time should be greater than 2 minutes",
             ),
         ],
     );
@@ -278,11 +271,11 @@ fn names_and_groups() {
         ),
         (
             "<portgroup name='a'/><portgroup ¦name='a'/>",
-            "XML error: multiple <portgroup> elements with the same name (a) in network 'n'",
+            "unsupported configuration: multiple <portgroup> elements with the same name (a) in network 'n'",
         ),
         (
             "<portgroup name='a' default='yes'/><portgroup name='b' ¦default='yes'/>",
-            "XML error: network 'n' has multiple default <portgroup> elements (a and b), but only one default is allowed",
+            "unsupported configuration: network 'n' has multiple default <portgroup> elements (a and b), but only one default is allowed",
         ),
     ]);
 }

@@ -92,7 +92,7 @@ pub(super) fn driver(cx: &Cx<'_>, root: Node<'_>, network: &Network) -> Result<(
         let error = cx.error(node, Class::Plain, "invalid char in name: \n");
         return Err(error.with_help("a name is one line of text"));
     }
-    if !network.forward.mode.owns_bridge() {
+    if network.forward.mode == Mode::Bridge {
         unsupported_elements(cx, root, network)?;
     }
     dhcp_sections(cx, root, network)?;
@@ -117,8 +117,7 @@ fn unsupported_elements(cx: &Cx<'_>, root: Node<'_>, network: &Network) -> Resul
     if let Some((element, _)) = found.into_iter().find(|(_, present)| *present) {
         return fail(&format!("<{element}>"), element);
     }
-    let shaped = mode == Mode::Bridge && network.bridge.name.is_some();
-    if network.bandwidth.is_some() && !shaped {
+    if network.bandwidth.is_some() && network.bridge.name.is_none() {
         return fail("network-wide <bandwidth>", "bandwidth");
     }
     Ok(())

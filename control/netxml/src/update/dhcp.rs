@@ -2,9 +2,9 @@
 
 use super::{Update, UpdateCommand};
 use crate::error::Error;
-use crate::parse::cx::Result;
+use crate::parse::cx::{Result, attr};
 use crate::parse::dhcp::{Entry, dhcp_range, host as read_host};
-use crate::value::address_text;
+use crate::value::{address, address_text};
 use crate::{DhcpHost, Ip, Network};
 
 /// Which `<ip>` is meant.
@@ -24,6 +24,20 @@ fn parent(update: &Update<'_>, network: &Network, index: i32) -> Result<usize> {
         let message = format!("couldn't update dhcp host entry - no <ip> element found in network '{name}'");
         update.invalid(&message).with_help("add an <ip> with net-edit first")
     })
+}
+
+/// The `<ip>` a range is of: where the index names one of the other family, that of the range's own
+/// family is meant. libvirt's test data wants it so.
+fn parent_of_range(update: &Update<'_>, network: &Network, index: i32) -> Result<usize> {
+    let at = parent(update, network, index)?;
+    let start = attr(update.node, "start").and_then(address);
+    let of_family = |ip: &Ip| start.is_none_or(|start| start.is_ipv4() == ip.address.is_ipv4());
+    if network.ips.get(at).is_some_and(of_family) {
+        return Ok(at);
+    }
+    let fitting = || network.ips.iter().enumerate().filter(|(_, ip)| of_family(ip));
+    let dhcp = fitting().find(|(_, ip)| ip.has_dhcp()).or_else(|| fitting().next());
+    Ok(dhcp.map_or(at, |(index, _)| index))
 }
 
 /// DHCP runs on one address of a family.
@@ -129,7 +143,7 @@ fn exists(update: &Update<'_>, wanted: &DhcpHost, host: &DhcpHost) -> Error {
 
 pub(super) fn range(update: &Update<'_>, network: &mut Network, index: i32) -> Result<()> {
     update.expect("range")?;
-    let at = parent(update, network, index)?;
+    let at = parent_of_range(update, network, index)?;
     if update.command == UpdateCommand::Modify {
         let error = update.impossible("dhcp ranges cannot be modified, only added or deleted");
         return Err(error.with_help("delete the old range and add the new one"));
