@@ -46,6 +46,8 @@ pub(crate) enum Verb {
     NetInfo(InfoArgs),
     /// XML of one network.
     NetDumpxml(DumpArgs),
+    /// Check a definition and print its canonical form, without a daemon.
+    NetXml(crate::net_xml::NetXmlArgs),
     /// Addresses given to guests.
     NetDhcpLeases(LeasesArgs),
     /// Give a guest an interface on a network.

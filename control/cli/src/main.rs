@@ -4,6 +4,7 @@ mod args;
 mod brctl;
 mod client;
 mod lab;
+mod net_xml;
 mod run;
 mod tables;
 mod verbs;

@@ -12,7 +12,7 @@ use crate::args::{
     AttachArgs, Cli, DetachArgs, FileArgs, LeasesArgs, ListArgs, NetworkArgs, Place, Verb, assign,
 };
 use crate::client::{Client, is_connection};
-use crate::{brctl, lab, run, tables};
+use crate::{brctl, lab, net_xml, run, tables};
 
 /// Largest network definition read.
 const MAX_XML: u64 = 10 << 20;
@@ -67,6 +67,7 @@ pub(crate) fn dispatch(cli: Cli) -> ExitCode {
             }));
         }
         Verb::Lab(args) => return lab::run(&args),
+        Verb::NetXml(args) => return net_xml::run(&args, quiet),
         Verb::Brctl(args) => return brctl::run(&client, args.words),
         verb => network_verb(&client, verb, quiet),
     };
@@ -89,7 +90,7 @@ fn network_verb(client: &Client, verb: Verb, quiet: bool) -> Outcome {
         Verb::AttachInterface(args) => attach(client, *args),
         Verb::DetachInterface(args) => detach(client, args),
         Verb::Status(args) => status(client, args.json),
-        Verb::Daemon(_) | Verb::Datapath(_) | Verb::Lab(_) | Verb::Brctl(_) => {
+        Verb::Daemon(_) | Verb::Datapath(_) | Verb::Lab(_) | Verb::NetXml(_) | Verb::Brctl(_) => {
             Err(Refusal::usage("not a network verb".to_owned()))
         }
     }

@@ -1,0 +1,106 @@
+//! `net-xml`: what a definition is, without a daemon.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+use pontoon_netxml::{DumpOptions, Error, Network, Section, UpdateCommand, parse, update, validate};
+
+/// Largest file read.
+const MAX_XML: u64 = 10 << 20;
+const INACTIVE: DumpOptions = DumpOptions { inactive: true, connections: None };
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pontoon net-xml lab.xml                         check a file, print its canonical form
+  pontoon net-dumpxml lab | pontoon net-xml -     the same from standard input
+  pontoon net-xml lab.xml --update add ip-dhcp-host host.xml
+                                                  what net-update would make of it")]
+pub(crate) struct NetXmlArgs {
+    /// The definition; - is standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: String,
+    /// Refuse elements and attributes that are not part of the format.
+    #[arg(long)]
+    pub(crate) validate: bool,
+    /// Print what net-update would make of the definition; UPDATE-FILE may be the element itself.
+    #[arg(long, num_args = 3, value_names = ["COMMAND", "SECTION", "UPDATE-FILE"])]
+    pub(crate) update: Vec<String>,
+    /// Which <ip>, counted from 0, an update of DHCP is of.
+    #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, requires = "update")]
+    pub(crate) parent_index: i32,
+}
+
+pub(crate) fn run(args: &NetXmlArgs, quiet: bool) -> ExitCode {
+    match network(args) {
+        Err(message) => {
+            eprintln!("error: {}", message.trim_end());
+            ExitCode::FAILURE
+        }
+        Ok(network) => {
+            let xml = network.to_xml(&INACTIVE);
+            if !quiet {
+                network.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+            }
+            if let Some(error) = parse(&xml).err().filter(|_| !args.update.is_empty()) {
+                eprintln!("warning: net-update refuses this result: {}", error.message);
+            }
+            match io::stdout().write_all(xml.as_bytes()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn network(args: &NetXmlArgs) -> Result<Network, String> {
+    let (name, xml) = read(&args.file)?;
+    let render = |error: Error| error.render(&name);
+    if args.validate {
+        validate(&xml).map_err(render)?;
+    }
+    let network = parse(&xml).map_err(render)?;
+    let [command, section, with] = args.update.as_slice() else { return Ok(network) };
+    let command = UpdateCommand::from_word(command).ok_or_else(|| {
+        let known = "add-first, add-last (or add), delete, modify";
+        format!("unrecognized command name '{command}'\n   = help: commands are {known}")
+    })?;
+    let section = Section::from_word(section).ok_or_else(|| {
+        let known = Section::ALL.map(Section::as_str).join(", ");
+        format!("unrecognized section name '{section}'\n   = help: sections are {known}")
+    })?;
+    let (name, with) = if with.trim_start().starts_with('<') {
+        ("UPDATE-FILE".to_owned(), with.clone())
+    } else {
+        read(with)?
+    };
+    update(&network, command, section, args.parent_index, &with).map_err(|error| error.render(&name))
+}
+
+/// How messages name the file, and what it holds.
+fn read(file: &str) -> Result<(String, String), String> {
+    let mut text = Vec::new();
+    let read = if file == "-" {
+        io::stdin().take(MAX_XML).read_to_end(&mut text)
+    } else {
+        File::open(file).and_then(|open| open.take(MAX_XML).read_to_end(&mut text))
+    };
+    read.map_err(|error| format!("Failed to open file '{file}': {}", reason(&error)))?;
+    let name = if file == "-" { "standard input" } else { file };
+    let text = String::from_utf8(text).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = error.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
+        format!(
+            "(network_definition):{line}: Input is not proper UTF-8, indicate encoding !\n  --> {name}:{line}\n   \
+             = help: save the file as UTF-8"
+        )
+    })?;
+    Ok((name.to_owned(), text))
+}
+
+/// The words of the system for an error, without its number.
+fn reason(error: &io::Error) -> String {
+    let words = error.to_string();
+    words.split(" (os error").next().unwrap_or(&words).to_owned()
+}
