@@ -18,6 +18,7 @@ pub mod engine;
 pub mod gateway;
 pub mod nat;
 pub mod snapshot;
+pub mod stp;
 pub mod switch;
 pub mod time;
 pub mod uplink;

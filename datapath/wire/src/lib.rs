@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arp;
+pub mod bpdu;
 pub mod checksum;
 pub mod dhcp;
 pub mod dns;

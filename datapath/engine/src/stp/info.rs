@@ -1,0 +1,163 @@
+//! What a port knows and from whom: the port information machine (17.27) and the selection of roles (17.28).
+
+use core::cmp::Ordering;
+
+use pontoon_wire::bpdu::flag;
+
+use super::Bridge;
+use super::port::{Info, Kind, Message, Port, Role};
+use super::timer::Timer;
+use super::vector::Vector;
+use crate::time::Time;
+
+/// 17.13.9, `MigrateTime`.
+pub(super) const MIGRATE: u64 = 3 * Time::SECOND;
+
+impl Bridge {
+    /// One step of the port information machine.
+    pub(super) fn information(&mut self, now: Time, index: usize) -> bool {
+        let Some(port) = self.ports.get_mut(index) else { return false };
+        if port.info == Info::Disabled {
+            port.info = Info::Aged;
+            port.reselect();
+            return true;
+        }
+        if port.selected && port.updt_info {
+            port.take_own();
+            return true;
+        }
+        if port.updt_info || port.info == Info::Aged {
+            return false;
+        }
+        match port.message.take() {
+            Some(message) => {
+                port.take_in(now, &message);
+                true
+            }
+            None if port.info == Info::Received && port.rcvd_info.expired(now) => {
+                port.info = Info::Aged;
+                port.reselect();
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// `updtRolesTree`: once some port asks for it, all roles are found anew.
+    pub(super) fn select_roles(&mut self, now: Time) -> bool {
+        if !self.ports.iter().any(|port| port.reselect) {
+            return false;
+        }
+        self.find_root();
+        let (root, times, own) = (self.root, self.root_times, self.config.id);
+        for (index, port) in self.ports.iter_mut().enumerate() {
+            port.designated = Vector { port: port.id, ..root };
+            port.designated_times = times;
+            let is_root = self.root_port == Some(index);
+            (port.selected_role, port.updt_info) = port.role_for(now, is_root, own);
+            (port.reselect, port.selected) = (false, true);
+        }
+        true
+    }
+
+    /// The best way to the root, this bridge itself included.
+    fn find_root(&mut self) {
+        let own = self.config.id;
+        let mut best = Vector { root: own, cost: 0, bridge: own, port: 0 };
+        let (mut times, mut through) = (self.config.times(), None);
+        let mut best_port = 0;
+        for (index, port) in self.ports.iter().enumerate() {
+            if port.info != Info::Received || port.vector.is_of_bridge(own) {
+                continue;
+            }
+            let cost = port.vector.cost.saturating_add(port.config.cost);
+            let path = Vector { cost, ..port.vector };
+            if path.cmp(&best).then(port.id.cmp(&best_port)) == Ordering::Less {
+                (best, best_port) = (path, port.id);
+                (times, through) = (port.times.older(), Some(index));
+            }
+        }
+        self.root = Vector { bridge: own, port: 0, ..best };
+        self.root_port = through;
+        self.root_times = times;
+    }
+}
+
+impl Port {
+    /// UPDATE: the port has the bridge's own information.
+    fn take_own(&mut self) {
+        (self.proposing, self.proposed) = (false, false);
+        self.agreed = self.agreed && self.info == Info::Mine && self.designated <= self.vector;
+        self.synced = self.synced && self.agreed;
+        (self.vector, self.times) = (self.designated, self.designated_times);
+        self.updt_info = false;
+        self.info = Info::Mine;
+        self.new_info = true;
+    }
+
+    /// RECEIVE and what follows from it.
+    fn take_in(&mut self, now: Time, message: &Message) {
+        self.oper_edge = false;
+        self.edge_delay = Timer::after(now, MIGRATE);
+        if message.kind == Kind::Tcn {
+            self.rcvd_tcn = true;
+            return;
+        }
+        if message.role() != flag::ROLE_DESIGNATED {
+            if matches!(message.role(), flag::ROLE_ROOT | flag::ROLE_ALTERNATE)
+                && message.vector >= self.vector
+            {
+                self.record_agreement(message);
+                self.set_tc_flags(message);
+            }
+            return;
+        }
+        let same = message.vector == self.vector;
+        if message.vector.supersedes(&self.vector) && !(same && self.times == message.times) {
+            self.take_superior(now, message);
+        } else if same && self.info == Info::Received {
+            self.proposed |= message.has(flag::PROPOSAL);
+            self.set_tc_flags(message);
+            self.refresh(now);
+        } else if !same && message.has(flag::LEARNING) {
+            // Somebody behind this port forwards although this port's word is better: it does not hear us.
+            (self.disputed, self.agreed) = (true, false);
+        }
+    }
+
+    fn take_superior(&mut self, now: Time, message: &Message) {
+        (self.agreed, self.proposing) = (false, false);
+        self.proposed |= message.has(flag::PROPOSAL);
+        self.set_tc_flags(message);
+        self.agree = self.agree && self.info == Info::Received && message.vector <= self.vector;
+        (self.vector, self.times) = (message.vector, message.times);
+        self.refresh(now);
+        self.info = Info::Received;
+        self.reselect();
+    }
+
+    fn record_agreement(&mut self, message: &Message) {
+        self.agreed = message.has(flag::AGREEMENT);
+        self.proposing = self.proposing && !self.agreed;
+    }
+
+    fn set_tc_flags(&mut self, message: &Message) {
+        self.rcvd_tc |= message.has(flag::TOPOLOGY_CHANGE);
+        self.rcvd_tc_ack |= message.has(flag::TOPOLOGY_CHANGE_ACK);
+    }
+
+    /// The role for what the port knows, and whether it takes the bridge's own information.
+    fn role_for(&self, now: Time, is_root: bool, own: u64) -> (Role, bool) {
+        let stale = (self.vector, self.times) != (self.designated, self.designated_times);
+        match self.info {
+            Info::Disabled => (Role::Disabled, false),
+            Info::Aged => (Role::Designated, true),
+            Info::Mine if !self.looped.expired(now) => (Role::Backup, false),
+            Info::Mine => (Role::Designated, stale),
+            Info::Received if is_root => (Role::Root, false),
+            Info::Received if self.designated < self.vector => (Role::Designated, true),
+            Info::Received if self.vector.is_of_bridge(own) => (Role::Backup, false),
+            Info::Received => (Role::Alternate, false),
+        }
+    }
+}
