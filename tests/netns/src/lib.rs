@@ -7,6 +7,7 @@
 //! ```
 
 mod api;
+mod judge;
 mod net;
 mod process;
 mod raw;
@@ -14,6 +15,7 @@ mod world;
 pub mod xml;
 
 pub use api::Api;
+pub use judge::BAD;
 pub use net::{BIG, http_get, in_netns, serve_tcp};
 pub use process::{Output, Proc, run};
 pub use raw::send_frame;

@@ -3,12 +3,13 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::process::Signal;
 
 use crate::api::Api;
+use crate::judge::{Judge, read_capture};
 use crate::net::{in_netns, serve_tcp};
 use crate::process::{self, Output, Proc, run};
 use crate::until;
@@ -26,13 +27,15 @@ pub struct Setup {
     pub no_offload: bool,
     /// Shell commands in a mount namespace that only the daemon has, before it starts; `$STATE` is its directory.
     pub prepare: &'static str,
+    /// tshark does not look at what arrives on the uplink, at guests and at the host: bulk transfers whose speed counts.
+    pub unjudged: bool,
     /// Tools this test needs besides.
     pub tools: &'static [&'static str],
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { workers: 1, mtu: 1500, no_offload: false, prepare: "", tools: &[] }
+        Self { workers: 1, mtu: 1500, no_offload: false, prepare: "", unjudged: false, tools: &[] }
     }
 }
 
@@ -46,6 +49,7 @@ pub struct World {
     daemon: Option<Proc>,
     datapaths: Vec<u32>,
     procs: Vec<Proc>,
+    judges: Mutex<Vec<Judge>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -77,9 +81,11 @@ impl World {
             daemon: None,
             datapaths: Vec::new(),
             procs: Vec::new(),
+            judges: Mutex::default(),
             stop: Arc::new(AtomicBool::new(false)),
         };
         world.build_namespaces();
+        world.judge("net", "eth0");
         world.build_internet();
         world.write_scripts();
         world.start_daemon();
@@ -319,6 +325,29 @@ impl World {
         let file = self.file(&format!("{name}.xml"), xml);
         let _ = self.works(&["net-define", &file]);
         let _ = self.works(&["net-start", name]);
+        let bridge = xml.split_once("<bridge name='").and_then(|(_, rest)| rest.split('\'').next());
+        if let Some(bridge) = bridge {
+            self.judge("host", bridge);
+        }
+    }
+
+    /// Has tshark look, at the end of the test, at all that arrives on an interface from now on.
+    ///
+    /// # Panics
+    /// When there is no such interface.
+    pub fn judge(&self, which: &str, dev: &str) {
+        if self.setup.unjudged || !is_installed("tshark") {
+            return;
+        }
+        let mut judges = self.judges.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = self.path(&format!("judge-{}.pcap", judges.len()));
+        judges.push(Judge::start(&self.ns(which), dev, file).expect("packets of the interface"));
+    }
+
+    /// What tshark finds wrong with everything that was moved.
+    fn verdicts(&self) -> Vec<String> {
+        let judges = std::mem::take(&mut *self.judges.lock().unwrap_or_else(PoisonError::into_inner));
+        judges.into_iter().filter_map(Judge::verdict).collect()
     }
 
     /// Gives a guest an interface on a network and brings it up.
@@ -341,6 +370,7 @@ impl World {
         ]);
         assert!(said.contains("Interface attached successfully"), "{said}");
         self.no_offload(guest, dev);
+        self.judge(guest, dev);
         self.ip(guest, &format!("link set {dev} up"));
     }
 
@@ -429,6 +459,7 @@ impl Drop for World {
                 eprintln!("--- {name}\n{}", String::from_utf8_lossy(&text));
             }
         }
+        let verdicts = self.verdicts();
         self.stop.store(true, Ordering::Relaxed);
         self.note_datapaths();
         self.procs.clear();
@@ -449,6 +480,7 @@ impl Drop for World {
             }
         }
         let _ = fs::remove_dir_all(&self.dir);
+        assert!(verdicts.is_empty() || std::thread::panicking(), "{}", verdicts.join("\n"));
     }
 }
 
@@ -485,12 +517,6 @@ impl Capture {
             (quiet >= 20).then_some(())
         });
     }
-}
-
-fn read_capture(file: &str, filter: &str) -> String {
-    let words = ["tshark", "-n", "-r", file, "-Y", filter, "-o", "tcp.check_checksum:TRUE"];
-    let checks = ["-o", "ip.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE"];
-    run(&[&words[..], &checks].concat()).expect_ok("tshark -r")
 }
 
 /// The address udhcpc's script was given.
