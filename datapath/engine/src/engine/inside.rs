@@ -307,7 +307,7 @@ impl State {
         &mut self,
         context: &mut Context<'_, E>,
         network: &Network,
-        frame: &[u8],
+        frame: &mut [u8],
         packet: &Packet,
         kind: u8,
         code: u8,
@@ -317,6 +317,8 @@ impl State {
         if !gateway::may_answer(packet, Some(subnet)) || !self.budget.take(context.now.mono) {
             return Ok(());
         }
+        // What is quoted is what a wire would have carried.
+        gateway::complete_checksum(&mut context.vnet, frame, packet.end);
         let guest = ethernet::source(frame).ok_or(DropReason::Runt)?;
         let error = icmp::Error { kind, code, rest };
         let offending = frame.get(ethernet::HEADER..packet.end).unwrap_or_default();

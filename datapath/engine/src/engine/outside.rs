@@ -124,13 +124,14 @@ impl State {
         &mut self,
         context: &mut Context<'_, E>,
         (address, mac): (Ipv4Addr, pontoon_wire::Mac),
-        frame: &[u8],
+        frame: &mut [u8],
         packet: &Packet,
     ) -> Decision {
         let ours = ethernet::destination(frame) == Some(mac);
         if !ours || !gateway::may_answer(packet, None) || !self.budget.take(context.now.mono) {
             return Err(DropReason::UplinkNotOurs);
         }
+        gateway::complete_checksum(&mut context.vnet, frame, packet.end);
         let error = icmp::Error { kind: icmp::UNREACHABLE, code: icmp::ADMINISTRATIVELY_PROHIBITED, rest: 0 };
         let offending = frame.get(ethernet::HEADER..packet.end).unwrap_or_default();
         let macs = (mac, ethernet::source(frame).ok_or(DropReason::Runt)?);
