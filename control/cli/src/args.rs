@@ -76,6 +76,12 @@ pub(crate) struct DaemonArgs {
     /// Where the host's resolvers are listed.
     #[arg(long, value_name = "FILE", default_value = "/etc/resolv.conf")]
     pub(crate) resolv_conf: PathBuf,
+    /// The group whose members may manage networks, by name or number.
+    #[arg(long, value_name = "GROUP", default_value = pontoon_control::DEFAULT_GROUP)]
+    pub(crate) group: String,
+    /// Who may use the verbs that change nothing: those who may manage networks, or anybody.
+    #[arg(long, value_name = "WHO", value_parser = ["group", "any"], default_value = "group")]
+    pub(crate) read_access: String,
 }
 
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
-use pontoon_control::DaemonArgs;
+use pontoon_control::{DaemonArgs, ReadAccess};
 use pontoon_datapath::DatapathArgs;
 
 /// What `pontoon daemon` was asked for.
@@ -13,6 +13,9 @@ pub(crate) struct Daemon {
     pub(crate) runtime_dir: PathBuf,
     pub(crate) workers: u16,
     pub(crate) resolv_conf: PathBuf,
+    /// Whose members may manage networks.
+    pub(crate) group: String,
+    pub(crate) anybody_reads: bool,
     /// Another place for the API socket than the runtime directory.
     pub(crate) socket: Option<PathBuf>,
 }
@@ -33,6 +36,8 @@ pub(crate) fn daemon(daemon: &Daemon) -> anyhow::Result<()> {
         workers: daemon.workers,
         socket: daemon.socket.clone(),
         resolv_conf: daemon.resolv_conf.clone(),
+        group: daemon.group.clone(),
+        read_access: if daemon.anybody_reads { ReadAccess::Any } else { ReadAccess::Group },
         ..DaemonArgs::default()
     })
 }

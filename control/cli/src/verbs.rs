@@ -54,6 +54,8 @@ pub(crate) fn dispatch(cli: Cli) -> ExitCode {
                 runtime_dir: args.runtime_dir,
                 workers: workers(args.workers),
                 resolv_conf: args.resolv_conf,
+                group: args.group,
+                anybody_reads: args.read_access == "any",
                 socket,
             };
             return service(run::daemon(&daemon));

@@ -2,10 +2,14 @@
 
 use std::path::PathBuf;
 
+use crate::api::ReadAccess;
 use pontoon_proto::api::{DEFAULT_RUNTIME_DIR, DEFAULT_STATE_DIR, SOCKET_NAME};
 
 /// 65536 NAT sessions of 128 bytes.
 pub const DEFAULT_SESSION_BYTES: u64 = 65536 * 128;
+
+/// The group whose members manage networks, if it exists.
+pub const DEFAULT_GROUP: &str = "pontoon";
 
 /// Settings of `pontoon daemon`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +25,10 @@ pub struct DaemonArgs {
     /// Passed on to `pontoon datapath`.
     pub datapath_args: Vec<String>,
     pub resolv_conf: PathBuf,
+    /// Name or number of the group whose members manage networks.
+    pub group: String,
+    /// Who else may read.
+    pub read_access: ReadAccess,
     /// Size of the memory that holds the NAT sessions.
     pub session_bytes: u64,
 }
@@ -34,6 +42,8 @@ impl Default for DaemonArgs {
             socket: None,
             datapath_args: Vec::new(),
             resolv_conf: "/etc/resolv.conf".into(),
+            group: DEFAULT_GROUP.to_owned(),
+            read_access: ReadAccess::default(),
             session_bytes: DEFAULT_SESSION_BYTES,
         }
     }

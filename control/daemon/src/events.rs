@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use pontoon_netxml::Network;
 use pontoon_proto::api::Reply;
@@ -47,33 +47,51 @@ pub(crate) struct Subscription {
 
 /// All subscribers; clones are the same.
 #[derive(Clone, Default)]
-pub(crate) struct Events(Arc<Mutex<Vec<Subscriber>>>);
+pub(crate) struct Events(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    subscribers: Mutex<Vec<Subscriber>>,
+    /// Called after each event.
+    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
 
 impl Events {
     pub(crate) fn publish(&self, event: Event) {
-        let mut subscribers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let reply = stamped(event);
         let Reply::Event { event, .. } = &reply else { return };
-        subscribers.retain(|subscriber| {
+        self.lock().retain(|subscriber| {
             if !subscriber.filter.lets_pass(event) {
                 return true;
             }
             match subscriber.sender.try_send(reply.clone()) {
                 Ok(()) => true,
-                Err(std::sync::mpsc::TrySendError::Full(_)) => {
+                Err(TrySendError::Full(_)) => {
                     subscriber.missed.fetch_add(1, Ordering::Relaxed);
                     true
                 }
-                Err(std::sync::mpsc::TrySendError::Disconnected(_)) => false,
+                Err(TrySendError::Disconnected(_)) => false,
             }
         });
+        if let Some(wake) = self.0.wake.get() {
+            wake();
+        }
+    }
+
+    /// Has `wake` called after each event; the first caller's stays.
+    pub(crate) fn wake_with(&self, wake: impl Fn() + Send + Sync + 'static) {
+        let _ = self.0.wake.set(Box::new(wake));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Subscriber>> {
+        self.0.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn subscribe(&self, filter: Filter) -> Subscription {
         let (sender, events) = sync_channel(BACKLOG);
         let missed = Arc::new(AtomicU64::new(0));
         let subscriber = Subscriber { filter, sender, missed: Arc::clone(&missed) };
-        let mut subscribers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut subscribers = self.lock();
         // One that has gone is noticed here if no event comes.
         subscribers.retain(|other| Arc::strong_count(&other.missed) > 1);
         subscribers.push(subscriber);
@@ -96,15 +114,14 @@ impl Events {
 }
 
 impl Subscription {
-    /// The next event within `patience`; an error when none can come any more.
-    pub(crate) fn next(&self, patience: Duration) -> Result<Option<Reply>, ()> {
-        match self.events.recv_timeout(patience) {
-            Ok(reply) => Ok(Some(reply)),
-            Err(RecvTimeoutError::Timeout) => match self.missed.swap(0, Ordering::Relaxed) {
-                0 => Ok(None),
-                count => Ok(Some(stamped(Event::Missed { count }))),
-            },
-            Err(RecvTimeoutError::Disconnected) => Err(()),
+    /// The next event that is waiting.
+    pub(crate) fn next(&self) -> Option<Reply> {
+        if let Ok(reply) = self.events.try_recv() {
+            return Some(reply);
+        }
+        match self.missed.swap(0, Ordering::Relaxed) {
+            0 => None,
+            count => Some(stamped(Event::Missed { count })),
         }
     }
 }
@@ -127,9 +144,8 @@ mod tests {
     }
 
     fn next(subscription: &Subscription) -> Option<Event> {
-        match subscription.next(Duration::ZERO) {
-            Ok(Some(Reply::Event { event, .. })) => Some(event),
-            Ok(None) => None,
+        match subscription.next()? {
+            Reply::Event { event, .. } => Some(event),
             other => panic!("{other:?}"),
         }
     }
@@ -168,8 +184,8 @@ mod tests {
         for _ in 0..10 {
             drop(events.subscribe(Filter::default()));
         }
-        assert_eq!(events.0.lock().expect("lock").len(), 1);
+        assert_eq!(events.lock().len(), 1);
         events.lifecycle(&network("a"), Lifecycle::Started);
-        assert!(events.0.lock().expect("lock").is_empty());
+        assert!(events.lock().is_empty());
     }
 }

@@ -8,6 +8,7 @@ mod defaults;
 mod document;
 mod events;
 mod failure;
+mod known;
 mod leases;
 mod link;
 mod live;
@@ -26,5 +27,6 @@ mod verbs;
 #[cfg(test)]
 mod verbs_tests;
 
-pub use args::{DEFAULT_SESSION_BYTES, DaemonArgs};
+pub use api::ReadAccess;
+pub use args::{DEFAULT_GROUP, DEFAULT_SESSION_BYTES, DaemonArgs};
 pub use run::main;

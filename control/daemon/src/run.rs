@@ -3,15 +3,17 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use pontoon_proto::message::ToDatapath;
 
+use crate::api::Access;
 use crate::args::DaemonArgs;
+use crate::known::Shared;
 use crate::link::{self, Event, Greeted, printable};
 use crate::live::Live;
 use crate::resolvers::{self, Resolvers};
@@ -39,7 +41,8 @@ pub fn main(args: DaemonArgs) -> anyhow::Result<()> {
     store::make_dir(&args.runtime_dir, 0o755).with_context(|| cannot(&args.runtime_dir))?;
     let _lock: File = store::lock(state_dir)?;
     let socket = args.socket();
-    let listener = api::bind(&socket)?;
+    let access = Access::new(&args.group, args.read_access);
+    let listener = api::bind(&socket, &access)?;
     sys::drop_capabilities().context("giving up capabilities")?;
     sys::block_signals()?;
     let (sender, events) = sync_channel(EVENTS);
@@ -50,14 +53,14 @@ pub fn main(args: DaemonArgs) -> anyhow::Result<()> {
     let note = args.runtime_dir.join("live.json");
     let state = State::new(store, resolvers, args.workers.max(1), note)?;
     let mut daemon = Daemon {
-        state: Arc::new(Mutex::new(state)),
+        state: Arc::new(Shared::new(state)),
         supervisor: Supervisor::new(&args),
         sender,
         connects: Arc::new(AtomicUsize::new(0)),
         restart_at: Instant::now(),
     };
     daemon.begin()?;
-    api::serve(listener, Arc::clone(&daemon.state))?;
+    api::serve(listener, Arc::clone(&daemon.state), access)?;
     println!("pontoon: ready, API socket {}", socket.display());
     std::io::stdout().flush()?;
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
@@ -86,7 +89,7 @@ fn watch_signals(events: SyncSender<Event>) -> anyhow::Result<()> {
 }
 
 struct Daemon {
-    state: Arc<Mutex<State>>,
+    state: Arc<Shared>,
     supervisor: Supervisor,
     sender: SyncSender<Event>,
     connects: Arc<AtomicUsize>,
@@ -94,14 +97,10 @@ struct Daemon {
     restart_at: Instant,
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Daemon {
     /// Takes over the datapath that runs or starts one, then starts the networks marked for it.
     fn begin(&mut self) -> anyhow::Result<()> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let found = self.supervisor.take_over(&self.sender);
         let result = if let Some(Greeted { link, document, handed }) = found {
             tracing::info!("datapath taken over, pid {}", link.pid);
@@ -143,10 +142,10 @@ impl Daemon {
     fn act(&mut self, event: Event) {
         match event {
             Event::Signal(_) => {}
-            Event::PortFailed { port, reason } => lock(&self.state).port_failed(port, &printable(&reason)),
+            Event::PortFailed { port, reason } => self.state.lock().port_failed(port, &printable(&reason)),
             Event::NeedTcp { ticket, resolver } => self.connect(ticket, resolver),
             Event::Gone(number) => {
-                let mut state = lock(&self.state);
+                let mut state = self.state.lock();
                 if state.link.as_ref().is_some_and(|link| link.number == number) {
                     tracing::error!("the datapath process is gone");
                     state.link = None;
@@ -159,7 +158,7 @@ impl Daemon {
 
     fn tick(&mut self) {
         self.restart();
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if state.link.is_none() {
             return;
         }
@@ -174,7 +173,7 @@ impl Daemon {
 
     /// Starts a datapath in place of one that died, and gives it what was active.
     fn restart(&mut self) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if state.link.is_some() || Instant::now() < self.restart_at {
             return;
         }
@@ -196,7 +195,7 @@ impl Daemon {
 
     /// Makes a TCP connection to a resolver in a thread of its own and hands it over.
     fn connect(&self, ticket: u32, resolver: u16) {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         let Some(writer) = state.link.as_ref().map(link::Link::writer) else {
             return;
         };
@@ -228,7 +227,7 @@ impl Daemon {
 
     /// Ends the datapath; taps go with their last descriptor.
     fn end(&mut self) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if let Some(link) = state.link.take() {
             let _ = link.send(&ToDatapath::Quit, &[]);
             self.supervisor.finish(&link);
@@ -240,7 +239,7 @@ impl Daemon {
 
 /// Every tap is a descriptor for each worker; the usual soft limit of 1024 ends at a few hundred guests. The datapath
 /// inherits it.
-fn raise_descriptor_limit() {
+pub(crate) fn raise_descriptor_limit() {
     let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     limit.current = limit.maximum;
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use pontoon_netxml::Network;
 use pontoon_proto::message::{PortKind, ToDatapath};
 
 use crate::document;
 use crate::events::Events;
-use crate::failure::{Answer, fail, internal, operation};
+use crate::failure::{Answer, internal, operation};
+use crate::known::Known;
 use crate::leases;
 use crate::link::Link;
 use crate::live::Live;
@@ -23,9 +25,7 @@ pub(crate) struct Held {
 }
 
 pub(crate) struct State {
-    pub(crate) store: Store,
-    pub(crate) defined: BTreeMap<String, Network>,
-    pub(crate) live: Live,
+    pub(crate) known: Arc<Known>,
     pub(crate) held: BTreeMap<u16, Held>,
     /// Ports whose device failed; they are attached anew when it is back.
     pub(crate) failed: BTreeSet<u16>,
@@ -48,22 +48,8 @@ impl State {
         let live = Live::default();
         let (held, failed) = (BTreeMap::new(), BTreeSet::new());
         let events = Events::default();
-        Ok(Self { store, defined, live, held, failed, link: None, resolvers, workers, note, events })
-    }
-
-    /// A network by UUID or name: its canonical name.
-    pub(crate) fn find(&self, network: &str) -> Answer<String> {
-        let all = || self.defined.values().chain(self.live.networks.iter().map(|live| &live.network));
-        if network.len() == 36
-            && let Ok(uuid) = uuid::Uuid::parse_str(network)
-            && let Some(found) = all().find(|other| other.uuid == Some(uuid))
-        {
-            return Ok(found.name.clone());
-        }
-        if all().any(|other| other.name == network) {
-            return Ok(network.to_owned());
-        }
-        Err(fail(format!("Network not found: no network with matching name '{network}'")))
+        let known = Arc::new(Known { store, defined, live });
+        Ok(Self { known, held, failed, link: None, resolvers, workers, note, events })
     }
 
     pub(crate) fn link(&self) -> Answer<&Link> {

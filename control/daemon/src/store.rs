@@ -11,6 +11,7 @@ use rustix::fs::FlockOperation;
 use crate::failure::{Answer, fail_help};
 
 /// The state directory.
+#[derive(Clone)]
 pub(crate) struct Store {
     root: PathBuf,
 }

@@ -16,6 +16,8 @@ const TAP_HEADER: libc::c_int = 12;
 const OFFLOADS: [libc::c_ulong; 3] = [0x6f, 0x0f, 0x07];
 const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
 const SO_PEERPIDFD: libc::c_int = 77;
+/// Linux 4.13; the same number on all architectures but MIPS, PA-RISC and SPARC.
+const SO_PEERGROUPS: libc::c_int = 59;
 const PACKET_FANOUT_HASH: u32 = 0;
 const PACKET_FANOUT_FLAG_UNIQUEID: u32 = 0x2000;
 
@@ -234,6 +236,38 @@ fn signals() -> libc::sigset_t {
         libc::sigaddset(&raw mut set, libc::SIGTERM);
         libc::sigaddset(&raw mut set, libc::SIGINT);
         set
+    }
+}
+
+/// Supplementary groups the process at the other end of a unix socket had when it connected.
+pub(crate) fn peer_groups(socket: &impl AsFd) -> io::Result<Vec<u32>> {
+    const MOST: usize = 65536;
+    let mut groups = vec![0u32; 64];
+    loop {
+        let mut length =
+            libc::socklen_t::try_from(size_of_val(groups.as_slice())).map_err(io::Error::other)?;
+        // SAFETY: the kernel writes at most `length` bytes to `groups`, which outlives the call, and the length it
+        // wrote or needs to `length`. No safe crate of ours has this option.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_fd().as_raw_fd(),
+                libc::SOL_SOCKET,
+                SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        let needed = length as usize / size_of::<u32>();
+        match check(result) {
+            Ok(()) => {
+                groups.truncate(needed);
+                return Ok(groups);
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ERANGE) && needed <= MOST => {
+                groups.resize(needed, 0);
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -3,10 +3,12 @@
 use pontoon_netxml::{DumpOptions, Mode, Network};
 use pontoon_proto::api::{BridgeInfo, Failure, LeaseInfo, MacInfo, NetworkInfo, Reply, Request, Response};
 use pontoon_proto::event::Lifecycle;
+use pontoon_proto::request::{self, PROTOCOL};
 
 use crate::defaults::{self, hex, parse_mac};
 use crate::document;
 use crate::failure::{Answer, fail, internal, invalid, operation};
+use crate::known::Known;
 use crate::leases;
 use crate::netlink;
 use crate::ports::Wanted;
@@ -28,7 +30,6 @@ impl State {
 
     fn dispatch(&mut self, request: Request) -> Answer<Reply> {
         match request {
-            Request::Ping => Ok(done()),
             Request::NetDefine { xml, file } => self.define(&xml, &file),
             Request::NetCreate { xml, file } => self.create(&xml, &file),
             Request::NetStart { network } => self.start_defined(&network),
@@ -38,13 +39,6 @@ impl State {
             }
             Request::NetUndefine { network } => self.undefine(&network),
             Request::NetAutostart { network, disable } => self.set_autostart(&network, !disable),
-            Request::NetList => Ok(Reply::Networks { networks: self.list() }),
-            Request::NetInfo { network } => {
-                let name = self.find(&network)?;
-                Ok(Reply::Network { network: self.info_of(&name) })
-            }
-            Request::NetDumpxml { network, inactive } => self.dumpxml(&network, inactive),
-            Request::NetDhcpLeases { network, mac } => self.dhcp_leases(&network, mac.as_deref()),
             Request::AttachInterface { domain, kind, source, target, mac, netns } => {
                 let wanted = Wanted { domain, kind, source, target, mac, netns };
                 let (interface, mac) = self.attach_interface(wanted)?;
@@ -53,14 +47,15 @@ impl State {
             Request::DetachInterface { domain, kind, mac } => {
                 self.detach_interface(&domain, &kind, mac.as_deref()).map(|()| done())
             }
-            Request::Bridges => Ok(Reply::Bridges { bridges: self.bridges() }),
             Request::BridgeMacs { bridge } => self.bridge_macs(&bridge),
             Request::Status => {
                 let link = self.link()?;
                 link.drain();
                 Ok(Reply::Status { status: link.status()?, pid: link.pid })
             }
-            Request::Subscribe { .. } => Err(internal("a subscription is not a request of its own")),
+            other => self
+                .look_up(&other)
+                .unwrap_or_else(|| Err(internal(format!("{} is not served", name(&other))))),
         }
     }
 
@@ -171,6 +166,48 @@ impl State {
         }
     }
 
+    fn bridge_macs(&self, bridge: &str) -> Answer<Reply> {
+        let live = self.live.networks.iter().find(|live| live.bridge() == bridge);
+        let live = live.ok_or_else(|| fail(format!("bridge {bridge} does not exist!")))?;
+        let link = self.link()?;
+        link.drain();
+        let status = link.status()?;
+        let mac = live.network.mac.unwrap_or_default();
+        let mut macs = vec![MacInfo { port: live.port, mac: hex(&mac), local: true, age_seconds: 0 }];
+        let learned = status.macs.iter().filter(|entry| entry.network == live.id && entry.mac != mac);
+        macs.extend(learned.map(|entry| MacInfo {
+            port: entry.port,
+            mac: hex(&entry.mac),
+            local: false,
+            age_seconds: entry.age_seconds,
+        }));
+        macs.sort_by(|one, other| one.mac.cmp(&other.mac));
+        Ok(Reply::Macs { macs })
+    }
+}
+
+/// What needs nothing but what is known, and so no lock.
+impl Known {
+    /// Answers what only reads; `None` for other requests.
+    pub(crate) fn look_up(&self, request: &Request) -> Option<Answer<Reply>> {
+        Some(match request {
+            Request::Ping => Ok(done()),
+            Request::Version => Ok(Reply::Version {
+                protocol: PROTOCOL,
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                methods: request::methods(),
+            }),
+            Request::NetList => Ok(Reply::Networks { networks: self.list() }),
+            Request::NetInfo { network } => {
+                self.find(network).map(|name| Reply::Network { network: self.info_of(&name) })
+            }
+            Request::NetDumpxml { network, inactive } => self.dumpxml(network, *inactive),
+            Request::NetDhcpLeases { network, mac } => self.dhcp_leases(network, mac.as_deref()),
+            Request::Bridges => Ok(Reply::Bridges { bridges: self.bridges() }),
+            _ => return None,
+        })
+    }
+
     fn list(&self) -> Vec<NetworkInfo> {
         let transient = self.live.networks.iter().map(|live| &live.network.name);
         let names: std::collections::BTreeSet<_> = self.defined.keys().chain(transient).collect();
@@ -258,25 +295,6 @@ impl State {
             .collect();
         bridges.sort_by(|one, other| one.name.cmp(&other.name));
         bridges
-    }
-
-    fn bridge_macs(&self, bridge: &str) -> Answer<Reply> {
-        let live = self.live.networks.iter().find(|live| live.bridge() == bridge);
-        let live = live.ok_or_else(|| fail(format!("bridge {bridge} does not exist!")))?;
-        let link = self.link()?;
-        link.drain();
-        let status = link.status()?;
-        let mac = live.network.mac.unwrap_or_default();
-        let mut macs = vec![MacInfo { port: live.port, mac: hex(&mac), local: true, age_seconds: 0 }];
-        let learned = status.macs.iter().filter(|entry| entry.network == live.id && entry.mac != mac);
-        macs.extend(learned.map(|entry| MacInfo {
-            port: entry.port,
-            mac: hex(&entry.mac),
-            local: false,
-            age_seconds: entry.age_seconds,
-        }));
-        macs.sort_by(|one, other| one.mac.cmp(&other.mac));
-        Ok(Reply::Macs { macs })
     }
 }
 

@@ -1,8 +1,6 @@
 //! The verbs' answers. What needs no device runs everywhere; the rest wants a network namespace of its own:
 //! `unshare -n cargo test -p pontoon-control -- --ignored`.
 
-use std::time::Duration;
-
 use pontoon_proto::api::{Reply, Request};
 use pontoon_proto::event::{Event, Lifecycle};
 
@@ -12,8 +10,7 @@ use crate::testing::{accepted, connect, define, refused, scratch, state};
 
 /// All events that are waiting, in few words.
 fn told(events: &Subscription) -> Vec<String> {
-    let next = || events.next(Duration::ZERO).ok().flatten();
-    std::iter::from_fn(next)
+    std::iter::from_fn(|| events.next())
         .map(|reply| match reply {
             Reply::Event { event: Event::Lifecycle { subject, detail }, .. } => {
                 let detail = match detail {

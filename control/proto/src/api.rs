@@ -17,9 +17,10 @@ pub const SOCKET_NAME: &str = "pontoon.sock";
 
 /// A verb and its arguments. `network` is a name or a UUID.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "method", content = "parameters", rename_all = "kebab-case")]
+#[serde(tag = "method", content = "parameters", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
     Ping,
+    Version,
     /// `file` is only for messages.
     NetDefine {
         xml: String,
@@ -91,13 +92,53 @@ pub enum Response {
     Error(Failure),
 }
 
+impl From<Result<Reply, Failure>> for Response {
+    fn from(answer: Result<Reply, Failure>) -> Self {
+        answer.map_or_else(Self::Error, Self::Parameters)
+    }
+}
+
 /// `message` is libvirt's words (`Network not found: no network with matching name 'x'`); `detail` says where
 /// and how to mend it, already laid out for a terminal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Failure {
     pub message: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub detail: Option<String>,
+}
+
+impl Failure {
+    /// A word for programs: libvirt's kind of error, which its messages begin with.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        let begins = |(words, _): &&(&str, &str)| self.message.starts_with(words);
+        CODES.iter().find(begins).map_or("error", |(_, code)| code)
+    }
+}
+
+const CODES: &[(&str, &str)] = &[
+    ("Network not found: ", "no-network"),
+    ("Requested operation is not valid: ", "operation-invalid"),
+    ("operation failed: ", "operation-failed"),
+    ("Operation not supported: ", "no-support"),
+    ("unsupported configuration: ", "config-unsupported"),
+    ("XML error: ", "xml-error"),
+    ("invalid argument: ", "invalid-argument"),
+    ("authentication failed: ", "auth-failed"),
+    ("internal error: ", "internal-error"),
+];
+
+impl Serialize for Failure {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut fields = serializer.serialize_struct("Failure", 2 + usize::from(self.detail.is_some()))?;
+        fields.serialize_field("code", self.code())?;
+        fields.serialize_field("message", &self.message)?;
+        if let Some(detail) = &self.detail {
+            fields.serialize_field("detail", detail)?;
+        }
+        fields.end()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,6 +177,12 @@ pub enum Reply {
     Status {
         status: Box<crate::message::Status>,
         pid: u32,
+    },
+    Version {
+        protocol: u32,
+        /// Of the program.
+        version: String,
+        methods: Vec<String>,
     },
     /// From here on every event is reported.
     Subscribed,

@@ -10,5 +10,6 @@ pub mod document;
 pub mod event;
 pub mod message;
 pub mod privilege;
+pub mod request;
 
 pub use document::Document;

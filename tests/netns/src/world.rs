@@ -31,11 +31,21 @@ pub struct Setup {
     pub unjudged: bool,
     /// Tools this test needs besides.
     pub tools: &'static [&'static str],
+    /// Options of the daemon besides.
+    pub daemon_options: &'static [&'static str],
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { workers: 1, mtu: 1500, no_offload: false, prepare: "", unjudged: false, tools: &[] }
+        Self {
+            workers: 1,
+            mtu: 1500,
+            no_offload: false,
+            prepare: "",
+            unjudged: false,
+            tools: &[],
+            daemon_options: &[],
+        }
     }
 }
 
@@ -90,6 +100,12 @@ impl World {
         world.write_scripts();
         world.start_daemon();
         Some(world)
+    }
+
+    /// The executable.
+    #[must_use]
+    pub fn bin(&self) -> &Path {
+        &self.bin
     }
 
     /// The full name of `host`, `net`, `g1` or `g2`.
@@ -198,6 +214,7 @@ impl World {
             words.extend(["sh", "-c", &script, "sh"].iter().map(OsString::from));
         }
         words.extend([self.bin.clone().into(), "daemon".into()]);
+        words.extend(self.setup.daemon_options.iter().map(OsString::from));
         words.extend(["--state-dir".into(), self.path("state").into()]);
         words.extend(["--runtime-dir".into(), self.path("run").into()]);
         words.extend(["--workers".into(), self.setup.workers.to_string().into()]);
