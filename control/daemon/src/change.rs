@@ -1,6 +1,6 @@
 //! Changes to networks that run: what differs is applied, what it does not concern goes on untouched.
 
-use pontoon_netxml::{DumpOptions, Network};
+use pontoon_netxml::{DumpOptions, Network, Section, UpdateCommand};
 
 use crate::document;
 use crate::failure::{Answer, invalid};
@@ -8,6 +8,7 @@ use crate::live::LiveNetwork;
 use crate::netlink::{self, Change};
 use crate::state::State;
 use crate::sys::in_netns;
+use crate::verbs::xml_failure;
 
 /// Which definition of a network a change is for; neither named: the live one if it runs, else the stored one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,7 +17,34 @@ pub(crate) struct Affect {
     pub(crate) config: bool,
 }
 
+/// What `net-update` asks for.
+pub(crate) struct Update<'a> {
+    pub(crate) command: UpdateCommand,
+    pub(crate) section: Section,
+    /// Which `<ip>`, from 0; negative when not said.
+    pub(crate) parent_index: i32,
+    pub(crate) xml: &'a str,
+    /// Where `xml` comes from, for messages.
+    pub(crate) file: &'a str,
+}
+
 impl State {
+    /// Changes one element of a network's definitions. Returns warnings.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for net-update"))]
+    pub(crate) fn update_network(
+        &mut self,
+        name: &str,
+        update: &Update<'_>,
+        affect: Affect,
+    ) -> Answer<Vec<String>> {
+        self.edit(name, affect, |network| {
+            let Update { command, section, parent_index, xml, file } = *update;
+            *network = pontoon_netxml::update(network, command, section, parent_index, xml)
+                .map_err(|error| xml_failure(&error, file))?;
+            Ok(())
+        })
+    }
+
     /// Brings a running network as close to a new definition as is possible without stopping it. What has to wait
     /// is named in the warnings, and so is a failure: the definition itself is accepted already.
     pub(crate) fn redefine_live(&mut self, wanted: &Network) -> Vec<String> {
@@ -29,7 +57,6 @@ impl State {
     }
 
     /// Edits the definitions of a network that `affect` says, all of them or none. Returns warnings.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for net-update, net-desc and net-metadata"))]
     pub(crate) fn edit(
         &mut self,
         name: &str,
@@ -351,6 +378,40 @@ mod tests {
             "Requested operation is not valid: cannot change persistent config of a transient network";
         assert_eq!(transient.message, words);
         assert!(dump(&mut state, false).contains("<title>D<"));
+        std::fs::remove_dir_all(&root).expect("clean");
+    }
+
+    #[test]
+    fn one_element_is_updated_where_the_flags_say_or_nowhere() {
+        let (root, mut state, _events) = running("update");
+        let host = "<host mac='52:54:00:00:00:09' ip='10.1.0.5'/>";
+        let update = |command, xml| Update {
+            command,
+            section: Section::IpDhcpHost,
+            parent_index: -1,
+            xml,
+            file: "host.xml",
+        };
+        let (live, both) = (Affect { live: true, config: false }, Affect { live: true, config: true });
+        let generation = state.live.generation;
+        assert!(
+            state.update_network("n", &update(UpdateCommand::AddLast, host), live).expect("added").is_empty()
+        );
+        assert_eq!(state.live.generation, generation + 1);
+        assert!(dump(&mut state, false).contains(host) && !dump(&mut state, true).contains(host));
+        let noted = crate::live::Live::load(&root.join("live.json"));
+        assert_eq!(noted, state.live, "a control process that takes over knows it");
+
+        let twice =
+            state.update_network("n", &update(UpdateCommand::AddLast, host), both).expect_err("twice");
+        let words = "Requested operation is not valid: there is an existing dhcp host entry in network 'n' that matches";
+        assert!(twice.message.starts_with(words), "{}", twice.message);
+        assert!(!dump(&mut state, true).contains(host), "the stored one had none, but both or none change");
+        let torn =
+            state.update_network("n", &update(UpdateCommand::AddLast, "<host"), both).expect_err("torn");
+        assert!(torn.detail.is_some_and(|detail| detail.contains("host.xml:1")));
+        state.update_network("n", &update(UpdateCommand::Delete, host), live).expect("deleted");
+        assert!(!dump(&mut state, false).contains(host));
         std::fs::remove_dir_all(&root).expect("clean");
     }
 

@@ -303,7 +303,7 @@ fn done() -> Reply {
 }
 
 /// The first line is the message; the rest points at the place in the file.
-fn xml_failure(error: &pontoon_netxml::Error, file: &str) -> Failure {
+pub(crate) fn xml_failure(error: &pontoon_netxml::Error, file: &str) -> Failure {
     let detail = error.render(file).split_once('\n').map(|(_, rest)| rest.to_owned());
     Failure { message: error.message.clone(), detail }
 }
