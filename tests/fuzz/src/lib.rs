@@ -2,11 +2,13 @@
 //!
 //! The same functions are replayed over `corpus/`, run over mutations of it, and driven by libFuzzer (`targets/`).
 
+pub mod bpdu;
 pub mod coalesce;
 pub mod dhcp;
 pub mod dns;
 pub mod frames;
 pub mod sequence;
+pub mod uplink;
 
 mod input;
 pub mod mutate;
@@ -15,12 +17,14 @@ pub mod seeds;
 /// A name and the function that takes the bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 7] = [
     ("frames", frames::run),
     ("dhcp", dhcp::run),
     ("dns", dns::run),
     ("sequence", sequence::run),
     ("coalesce", coalesce::run),
+    ("bpdu", bpdu::run),
+    ("uplink", uplink::run),
 ];
 
 /// Directory of a target's corpus.

@@ -6,10 +6,12 @@ use etherparse::{IpHeaders, Ipv4Header};
 use etherparse::{Ipv4Extensions, PacketBuilder, PacketBuilderStep, ip_number};
 use pontoon_engine::PortId;
 use pontoon_sim::{GATEWAY, GATEWAY_MAC, GUEST_1, GUEST_2, ISOLATED, UPLINK, UPLINK_MAC};
+use pontoon_wire::bpdu::{Body, Bpdu, FRAME, flag};
 use pontoon_wire::dhcp::{Builder, MessageType, code};
 use pontoon_wire::{Mac, arp, vnet};
 
 use crate::sequence::{AIM, MEND, OUTSIDE, RESOLVER, VNET, step};
+use crate::uplink;
 
 type Seed = (&'static str, Vec<u8>);
 
@@ -23,6 +25,8 @@ pub fn of(target: &str) -> Vec<Seed> {
         "frames" => frames(),
         "dhcp" => dhcp(),
         "dns" => dns(),
+        "bpdu" => bpdus(),
+        "uplink" => uplinks(),
         "coalesce" => coalesced(),
         _ => sequences(),
     }
@@ -122,6 +126,64 @@ fn frames() -> Vec<Seed> {
         ("fragment", plain(fragment(udp(out(OUTSIDE.1), (1, 2), &[2; 800]), 0x2000))),
         ("fragment-last", plain(fragment(udp(out(OUTSIDE.1), (1, 2), &[2; 800]), 0x0064))),
         ("long", plain(udp(out(OUTSIDE.1), (1000, 2000), &[3; 1700]))),
+    ]
+}
+
+fn bpdus() -> Vec<Seed> {
+    let body = Body {
+        flags: flag::ROLE_DESIGNATED | flag::PROPOSAL,
+        root: 0x7000_0200_0000_0002,
+        bridge: 0x8000_0200_0000_0002,
+        port: 0x8001,
+        max_age: 20 << 8,
+        hello: 2 << 8,
+        forward_delay: 15 << 8,
+        ..Body::default()
+    };
+    let own = Body { bridge: 0x8000_0200_0000_0001, root: 0x8000_0200_0000_0001, ..body };
+    let heard = |port: u8, bpdu: Bpdu| {
+        let mut frame = [0; FRAME];
+        assert!(bpdu.emit(&mut frame, ROUTER).is_some());
+        [&[port, 31][..], &(FRAME as u16).to_be_bytes(), &frame].concat()
+    };
+    vec![
+        ("config", heard(0, Bpdu::Config(body))),
+        ("rapid", heard(1, Bpdu::Rst(body))),
+        ("change", [heard(2, Bpdu::Tcn), heard(0, Bpdu::Rst(Body { flags: 1, ..body }))].concat()),
+        ("looped", heard(3, Bpdu::Rst(own))),
+        ("two", [heard(0, Bpdu::Rst(body)), heard(1, Bpdu::Rst(Body { cost: 5, ..body }))].concat()),
+    ]
+}
+
+/// A message of a DHCP server to an uplink's client.
+fn offered(kind: MessageType) -> Vec<u8> {
+    let mut bytes = [0; 548];
+    let Ok(mut builder) = Builder::new(&mut bytes, 548, 2, 0x1234, uplink::MAC, kind) else {
+        return Vec::new();
+    };
+    for (code, data) in [(54, &[203, 0, 113, 1][..]), (51, &[0, 0, 0, 60]), (1, &[255, 255, 255, 0])] {
+        assert!(builder.option(code, data).is_ok());
+    }
+    assert!(builder.option(3, &[203, 0, 113, 1]).is_ok());
+    let length = builder.finish();
+    bytes[16..20].copy_from_slice(&OUTSIDE.0.octets());
+    let server = PacketBuilder::ethernet2(ROUTER, uplink::MAC).ip(headers(OUTSIDE.1, Ipv4Addr::BROADCAST));
+    udp(server, (67, 68), &bytes[..length])
+}
+
+fn uplinks() -> Vec<Seed> {
+    let heard =
+        |kind: u8, frame: &[u8]| [&[kind, 33][..], &(frame.len() as u16).to_be_bytes(), frame].concat();
+    let offer = heard(uplink::ANSWER, &offered(MessageType::Offer));
+    let ack = heard(uplink::ANSWER, &offered(MessageType::Ack));
+    let nak = heard(uplink::ANSWER, &offered(MessageType::Nak));
+    let leave = heard(uplink::SEND | 80 << 2, &udp(out(OUTSIDE.1), (1, 2), b"hello"));
+    let met = heard(0, &arp(arp::REPLY, (ROUTER, Ipv4Addr::new(203, 0, 113, 16)), OUTSIDE.0, UPLINK_MAC));
+    vec![
+        ("lease", [heard(0, &[]), offer.clone(), ack.clone()].concat()),
+        ("refused", [heard(0, &[]), offer.clone(), nak].concat()),
+        ("renewed", [heard(0, &[]), offer, ack.clone(), heard(0, &[]), ack].concat()),
+        ("neighbour", [leave.clone(), met, leave].concat()),
     ]
 }
 

@@ -7,8 +7,15 @@ use pontoon_fuzz::{TARGETS, corpus};
 use pontoon_sim::Rng;
 
 /// Mutations of each target: about two seconds.
-const MUTATIONS: [(&str, usize); 5] =
-    [("frames", 20_000), ("dhcp", 20_000), ("dns", 10_000), ("sequence", 500), ("coalesce", 1000)];
+const MUTATIONS: [(&str, usize); 7] = [
+    ("frames", 20_000),
+    ("dhcp", 20_000),
+    ("dns", 10_000),
+    ("sequence", 500),
+    ("coalesce", 1000),
+    ("bpdu", 10_000),
+    ("uplink", 10_000),
+];
 
 fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
     let directory = corpus(target);
@@ -85,4 +92,14 @@ fn coalesce_any_script() {
         let bytes: Vec<u8> = (0..length).map(|_| rng.draw() as u8).collect();
         try_one("coalesce", run, &format!("script {number}"), &bytes);
     }
+}
+
+#[test]
+fn bpdu() {
+    test("bpdu");
+}
+
+#[test]
+fn uplink() {
+    test("uplink");
 }
