@@ -26,6 +26,7 @@ mod testing;
 mod verbs;
 #[cfg(test)]
 mod verbs_tests;
+mod watch;
 
 pub use api::ReadAccess;
 pub use args::{DEFAULT_GROUP, DEFAULT_SESSION_BYTES, DaemonArgs};

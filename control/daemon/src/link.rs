@@ -15,6 +15,7 @@ use pontoon_proto::message::{Status, ToControl, ToDatapath};
 use crate::failure::{Answer, internal, operation};
 use crate::live::MAX_ID;
 use crate::state::Held;
+use crate::watch::Notifier;
 
 /// How long the datapath may take to run a new document.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,6 +27,8 @@ const BACKLOG: usize = 256;
 #[derive(Debug)]
 pub(crate) enum Event {
     Signal(i32),
+    /// Interfaces, addresses, routes or resolvers of the host are not what they were.
+    Host,
     PortFailed {
         port: u16,
         reason: String,
@@ -63,7 +66,7 @@ pub(crate) struct Link {
 
 impl Link {
     /// Greets the datapath at the other end.
-    pub(crate) fn open(stream: UnixStream, number: u64, events: SyncSender<Event>) -> io::Result<Greeted> {
+    pub(crate) fn open(stream: UnixStream, number: u64, events: Notifier) -> io::Result<Greeted> {
         stream.set_write_timeout(Some(APPLY_TIMEOUT))?;
         codec::send(&stream, &ToDatapath::Hello, &[])?;
         let (hello, handed) = greeting(&stream, &events)?;
@@ -72,7 +75,7 @@ impl Link {
         let reader = stream.try_clone()?;
         std::thread::Builder::new().name("datapath-reader".into()).spawn(move || {
             sort(&reader, &sender, &events);
-            let _ = events.send(Event::Gone(number));
+            events.send(Event::Gone(number));
         })?;
         let (writer, replies) = (Arc::new(Mutex::new(stream)), Mutex::new(replies));
         let Hello { pid, workers, document } = hello;
@@ -169,7 +172,7 @@ struct Hello {
 }
 
 /// Reads up to the datapath's hello. Reports may come before it: the connection is the datapath's from its start.
-fn greeting(stream: &UnixStream, events: &SyncSender<Event>) -> io::Result<(Hello, Handed)> {
+fn greeting(stream: &UnixStream, events: &Notifier) -> io::Result<(Hello, Handed)> {
     let deadline = Instant::now() + APPLY_TIMEOUT;
     let mut handed = Handed::default();
     loop {
@@ -194,7 +197,7 @@ fn greeting(stream: &UnixStream, events: &SyncSender<Event>) -> io::Result<(Hell
     }
 }
 
-fn sort(stream: &UnixStream, replies: &SyncSender<ToControl>, events: &SyncSender<Event>) {
+fn sort(stream: &UnixStream, replies: &SyncSender<ToControl>, events: &Notifier) {
     loop {
         match codec::receive::<ToControl>(stream) {
             Ok(Some((message, _))) => {
@@ -215,13 +218,13 @@ fn sort(stream: &UnixStream, replies: &SyncSender<ToControl>, events: &SyncSende
 }
 
 /// Passes on what is for the main loop; the rest is an answer.
-fn report(message: ToControl, events: &SyncSender<Event>) -> Result<(), ToControl> {
+fn report(message: ToControl, events: &Notifier) -> Result<(), ToControl> {
     let event = match message {
         ToControl::PortFailed { port, reason } => Event::PortFailed { port, reason },
         ToControl::NeedTcp { ticket, resolver } => Event::NeedTcp { ticket, resolver },
         reply => return Err(reply),
     };
-    if events.try_send(event).is_err() {
+    if !events.offer(event) {
         tracing::warn!("the datapath reports faster than control can act; a report was dropped");
     }
     Ok(())
@@ -250,7 +253,7 @@ mod tests {
             codec::send(&theirs, &ToControl::Refused { reason: "no\x1b[31m".into() }, &[]).expect("send");
         });
         let (events, received) = sync_channel(4);
-        let Greeted { link, handed, .. } = Link::open(ours, 3, events).expect("open");
+        let Greeted { link, handed, .. } = Link::open(ours, 3, events.into()).expect("open");
         let ports: Vec<_> = handed.ports.iter().map(|(port, held)| (*port, held.fds.len())).collect();
         assert_eq!((ports, handed.sessions.is_some()), (vec![(2, 2)], true));
         assert!(

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsRawFd, RawFd};
 
 use ipnet::Ipv4Net;
 use netlink_packet_core::{
@@ -89,6 +90,42 @@ pub(crate) fn add_address(index: u32, net: Ipv4Net) -> io::Result<()> {
         AddressAttribute::Broadcast(net.broadcast()),
     ];
     request(RouteNetlinkMessage::NewAddress(message), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop)
+}
+
+/// Hears of changed links, addresses and routes of the namespace it is made in.
+pub(crate) struct Monitor(Socket);
+
+impl Monitor {
+    pub(crate) fn new() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        for group in [libc::RTNLGRP_LINK, libc::RTNLGRP_IPV4_IFADDR, libc::RTNLGRP_IPV4_ROUTE] {
+            socket.add_membership(group)?;
+        }
+        socket.set_non_blocking(true)?;
+        Ok(Self(socket))
+    }
+
+    /// Reads what is reported; true when there was something, or too much to keep.
+    pub(crate) fn drain(&self) -> bool {
+        let mut changed = false;
+        // What has changed is looked up anyway.
+        let mut buffer = Vec::with_capacity(1);
+        loop {
+            buffer.clear();
+            match self.0.recv(&mut buffer, libc::MSG_TRUNC) {
+                Ok(_) => changed = true,
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => changed = true,
+                Err(_) => return changed,
+            }
+        }
+    }
+}
+
+impl AsRawFd for Monitor {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
 }
 
 /// The subnets this namespace already uses: every IPv4 address and every route but the default ones, each with

@@ -1,11 +1,10 @@
 //! The life of the process: start, main loop, end.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -20,11 +19,13 @@ use crate::resolvers::{self, Resolvers};
 use crate::state::State;
 use crate::store::{self, Store};
 use crate::supervisor::Supervisor;
+use crate::watch::{Notifier, Watch};
 use crate::{api, sys};
 
+/// Between two tries to mend what has failed.
 const TICK: Duration = Duration::from_secs(1);
-/// Events the main loop has not seen yet.
-const EVENTS: usize = 256;
+/// Between two looks at what no event tells of, as a file that is mounted over resolv.conf.
+const QUIET_TICK: Duration = Duration::from_secs(10);
 /// TCP connections to resolvers being made at once.
 const MAX_CONNECTS: usize = 16;
 
@@ -44,9 +45,7 @@ pub fn main(args: DaemonArgs) -> anyhow::Result<()> {
     let access = Access::new(&args.group, args.read_access);
     let listener = api::bind(&socket, &access)?;
     sys::drop_capabilities().context("giving up capabilities")?;
-    sys::block_signals()?;
-    let (sender, events) = sync_channel(EVENTS);
-    watch_signals(sender.clone())?;
+    let mut watch = Watch::new(&args.resolv_conf).context("watching the host")?;
 
     let store = Store::open(state_dir).with_context(|| cannot(state_dir))?;
     let resolvers = Resolvers::read(&args.resolv_conf);
@@ -55,7 +54,7 @@ pub fn main(args: DaemonArgs) -> anyhow::Result<()> {
     let mut daemon = Daemon {
         state: Arc::new(Shared::new(state)),
         supervisor: Supervisor::new(&args),
-        sender,
+        notifier: watch.notifier(),
         connects: Arc::new(AtomicUsize::new(0)),
         restart_at: Instant::now(),
     };
@@ -66,10 +65,10 @@ pub fn main(args: DaemonArgs) -> anyhow::Result<()> {
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::debug!("systemd was not notified: {error}");
     }
-    daemon.run(&events);
+    let ended = daemon.run(&mut watch);
     daemon.end();
     store::remove(&socket)?;
-    Ok(())
+    Ok(ended?)
 }
 
 fn start_log() {
@@ -78,20 +77,10 @@ fn start_log() {
     let _ = subscriber.with_max_level(tracing::Level::INFO).try_init();
 }
 
-fn watch_signals(events: SyncSender<Event>) -> anyhow::Result<()> {
-    let wait = move || {
-        while let Ok(signal) = sys::wait_signal() {
-            let _ = events.send(Event::Signal(signal));
-        }
-    };
-    std::thread::Builder::new().name("signals".into()).spawn(wait)?;
-    Ok(())
-}
-
 struct Daemon {
     state: Arc<Shared>,
     supervisor: Supervisor,
-    sender: SyncSender<Event>,
+    notifier: Notifier,
     connects: Arc<AtomicUsize>,
     /// A datapath that dies at once is not started more than once a second.
     restart_at: Instant,
@@ -101,7 +90,7 @@ impl Daemon {
     /// Takes over the datapath that runs or starts one, then starts the networks marked for it.
     fn begin(&mut self) -> anyhow::Result<()> {
         let mut state = self.state.lock();
-        let found = self.supervisor.take_over(&self.sender);
+        let found = self.supervisor.take_over(&self.notifier);
         let result = if let Some(Greeted { link, document, handed }) = found {
             tracing::info!("datapath taken over, pid {}", link.pid);
             state.live = Live::load(&state.note);
@@ -112,7 +101,7 @@ impl Daemon {
             state.link = Some(link);
             state.send_resolvers().and_then(|()| state.apply())
         } else {
-            state.link = Some(self.supervisor.start(&self.sender)?);
+            state.link = Some(self.supervisor.start(&self.notifier)?);
             self.restart_at = Instant::now() + TICK;
             state.restore()
         };
@@ -121,20 +110,20 @@ impl Daemon {
         Ok(())
     }
 
-    fn run(&mut self, events: &Receiver<Event>) {
-        let mut next_tick = Instant::now() + TICK;
+    /// Acts on what happens until a signal ends it.
+    fn run(&mut self, watch: &mut Watch) -> io::Result<()> {
+        let mut next_tick = Instant::now();
         loop {
-            match events.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
-                Ok(Event::Signal(signal)) => {
+            let found = watch.wait(next_tick.saturating_duration_since(Instant::now()))?;
+            for event in found {
+                if let Event::Signal(signal) = event {
                     tracing::info!("signal {signal}: ending");
-                    return;
+                    return Ok(());
                 }
-                Ok(event) => self.act(event),
-                Err(RecvTimeoutError::Timeout) => {
-                    next_tick = Instant::now() + TICK;
-                    self.tick();
-                }
-                Err(RecvTimeoutError::Disconnected) => return,
+                self.act(event);
+            }
+            if Instant::now() >= next_tick {
+                next_tick = Instant::now() + self.tick();
             }
         }
     }
@@ -142,6 +131,7 @@ impl Daemon {
     fn act(&mut self, event: Event) {
         match event {
             Event::Signal(_) => {}
+            Event::Host => drop(self.tick()),
             Event::PortFailed { port, reason } => self.state.lock().port_failed(port, &printable(&reason)),
             Event::NeedTcp { ticket, resolver } => self.connect(ticket, resolver),
             Event::Gone(number) => {
@@ -156,11 +146,12 @@ impl Daemon {
         }
     }
 
-    fn tick(&mut self) {
+    /// Does what is to be done again and again; how long it may wait the next time.
+    fn tick(&mut self) -> Duration {
         self.restart();
         let mut state = self.state.lock();
         if state.link.is_none() {
-            return;
+            return TICK;
         }
         state.repair();
         if state.resolvers.changed() {
@@ -169,6 +160,7 @@ impl Daemon {
                 tracing::error!("resolvers: {}", failure.message);
             }
         }
+        if state.failed.is_empty() { QUIET_TICK } else { TICK }
     }
 
     /// Starts a datapath in place of one that died, and gives it what was active.
@@ -178,7 +170,7 @@ impl Daemon {
             return;
         }
         self.restart_at = Instant::now() + TICK;
-        match self.supervisor.start(&self.sender) {
+        match self.supervisor.start(&self.notifier) {
             Ok(link) => {
                 state.link = Some(link);
                 if let Err(failure) = state.restore() {

@@ -8,7 +8,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,9 +17,10 @@ use rustix::io::{Errno, FdFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::args::DaemonArgs;
-use crate::link::{Event, Greeted, Link};
+use crate::link::{Greeted, Link};
 use crate::store::remove;
 use crate::sys;
+use crate::watch::Notifier;
 
 /// Time a datapath gets to end by itself.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -54,7 +54,7 @@ impl Supervisor {
     }
 
     /// The datapath that runs already, if one answers; one that does not is ended.
-    pub(crate) fn take_over(&mut self, events: &SyncSender<Event>) -> Option<Greeted> {
+    pub(crate) fn take_over(&mut self, events: &Notifier) -> Option<Greeted> {
         let stream = UnixStream::connect(&self.socket).ok()?;
         let process = sys::peer_process(&stream).map(|handle| Process { handle, child: None });
         match self.open(stream, events) {
@@ -72,13 +72,13 @@ impl Supervisor {
         }
     }
 
-    fn open(&mut self, stream: UnixStream, events: &SyncSender<Event>) -> io::Result<Greeted> {
+    fn open(&mut self, stream: UnixStream, events: &Notifier) -> io::Result<Greeted> {
         self.links += 1;
         Link::open(stream, self.links, events.clone())
     }
 
     /// Starts a datapath process and greets it.
-    pub(crate) fn start(&mut self, events: &SyncSender<Event>) -> anyhow::Result<Link> {
+    pub(crate) fn start(&mut self, events: &Notifier) -> anyhow::Result<Link> {
         self.end_process();
         remove(&self.socket)?;
         let listener = UnixListener::bind(&self.socket)

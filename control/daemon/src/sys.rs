@@ -206,37 +206,35 @@ pub(crate) fn peer_process(stream: &UnixStream) -> io::Result<OwnedFd> {
     Ok(rustix::process::pidfd_open(peer.pid, rustix::process::PidfdFlags::empty())?)
 }
 
-/// Blocks SIGTERM and SIGINT in this thread and those it starts, for [`wait_signal`]. `Command` empties the mask
-/// of its children again.
-pub(crate) fn block_signals() -> io::Result<()> {
-    let set = signals();
-    // SAFETY: `set` is initialised and outlives the call; the old mask is not asked for.
-    match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } {
-        0 => Ok(()),
-        code => Err(io::Error::from_raw_os_error(code)),
-    }
-}
-
-/// Waits until one of the signals of [`block_signals`] arrives.
-pub(crate) fn wait_signal() -> io::Result<i32> {
-    let set = signals();
-    let mut signal = 0;
-    // SAFETY: both pointers are to locals that outlive the call.
-    match unsafe { libc::sigwait(&raw const set, &raw mut signal) } {
-        0 => Ok(signal),
-        code => Err(io::Error::from_raw_os_error(code)),
-    }
-}
-
-fn signals() -> libc::sigset_t {
+/// Blocks SIGTERM and SIGINT in this thread and those it starts, and gives the descriptor that reports them.
+/// `Command` empties the mask of its children again.
+pub(crate) fn signals() -> io::Result<OwnedFd> {
     // SAFETY: sigemptyset initialises the set wholly; sigaddset with a valid signal cannot fail.
-    unsafe {
+    let set = unsafe {
         let mut set = zeroed();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, libc::SIGTERM);
         libc::sigaddset(&raw mut set, libc::SIGINT);
         set
+    };
+    // SAFETY: `set` is initialised and outlives the call; the old mask is not asked for.
+    match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } {
+        0 => {}
+        code => return Err(io::Error::from_raw_os_error(code)),
     }
+    // SAFETY: as above; -1 asks for a new descriptor.
+    let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+    check(fd)?;
+    // SAFETY: the kernel just made this descriptor and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The next signal that [`signals`] has to report.
+pub(crate) fn read_signal(signals: &OwnedFd) -> Option<i32> {
+    let mut facts = [0; size_of::<libc::signalfd_siginfo>()];
+    rustix::io::read(signals, &mut facts).ok()?;
+    // The number is the first field.
+    facts.first_chunk().map(|number| i32::from_ne_bytes(*number))
 }
 
 /// Supplementary groups the process at the other end of a unix socket had when it connected.

@@ -48,7 +48,7 @@ pub(crate) fn connect(state: &mut State) -> Receiver<Event> {
     let (ours, theirs) = UnixStream::pair().expect("pair");
     agreeable(theirs);
     let (events, received) = sync_channel(8);
-    state.link = Some(Link::open(ours, 1, events).expect("link").link);
+    state.link = Some(Link::open(ours, 1, events.into()).expect("link").link);
     received
 }
 
