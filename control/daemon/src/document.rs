@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::Ipv4Net;
 use pontoon_netxml::{Ip, Mode, Network as Definition};
 use pontoon_proto::Document;
-use pontoon_proto::document::{Dhcp, DhcpHost, Dns, Forward, Network, Port, Role, Uplink};
+use pontoon_proto::document::{
+    Bridging, Dhcp, DhcpHost, Dns, Forward, Network, Port, PortBridging, Role, Uplink,
+};
 
 use crate::live::{Live, LiveNetwork};
 use crate::resolvers::SOCKETS_EACH;
@@ -27,16 +29,34 @@ pub(crate) fn build(live: &Live, failed: &BTreeSet<u16>, resolvers: u16) -> Docu
     let mut ports = Vec::new();
     for net in &live.networks {
         let role = Role::Host { network: net.id };
-        ports.push(Port { id: net.port, name: net.bridge().into(), role, max_addresses: HOST_ADDRESSES });
+        ports.push(Port {
+            id: net.port,
+            name: net.bridge().into(),
+            role,
+            max_addresses: HOST_ADDRESSES,
+            bridging: PortBridging::default(),
+        });
     }
     for uplink in &live.uplinks {
         let role = Role::Uplink { uplink: uplink.id };
-        ports.push(Port { id: uplink.port, name: uplink.dev.clone(), role, max_addresses: 0 });
+        ports.push(Port {
+            id: uplink.port,
+            name: uplink.dev.clone(),
+            role,
+            max_addresses: 0,
+            bridging: PortBridging::default(),
+        });
     }
     for guest in &live.guests {
         let role = Role::Guest { network: guest.network };
         let name = guest.ifname.clone();
-        ports.push(Port { id: guest.port, name, role, max_addresses: GUEST_ADDRESSES });
+        ports.push(Port {
+            id: guest.port,
+            name,
+            role,
+            max_addresses: GUEST_ADDRESSES,
+            bridging: PortBridging::default(),
+        });
     }
     ports.retain(|port| !failed.contains(&port.id));
     Document {
@@ -74,6 +94,7 @@ fn network(live: &LiveNetwork) -> Network {
         dhcp: dhcp_ip(definition).map(dhcp),
         dns: dns(definition),
         ageing_seconds: AGEING_SECONDS,
+        bridging: Bridging::default(),
     }
 }
 

@@ -41,6 +41,54 @@ pub struct Network {
     pub dns: Dns,
     /// Seconds after which a learned address is forgotten (IEEE 802.1D default 300).
     pub ageing_seconds: u32,
+    #[serde(default)]
+    pub bridging: Bridging,
+}
+
+/// How a network's switch works.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Bridging {
+    /// `None`: no spanning tree.
+    pub stp: Option<Stp>,
+    /// Addresses are not learned and frames to unknown ones go nowhere: only [`PortBridging::macs`] count
+    /// (libvirt's `macTableManager='libvirt'`).
+    pub fixed: bool,
+}
+
+/// The spanning tree's settings; times in hundredths of a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stp {
+    pub priority: u16,
+    pub max_age: u32,
+    pub hello: u32,
+    pub forward_delay: u32,
+}
+
+/// What one port does in its network's switch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PortBridging {
+    /// Its number in the network, 1 to 1023; the spanning tree needs it to be nobody else's.
+    pub number: u16,
+    /// 0 to 63.
+    pub priority: u8,
+    pub cost: u32,
+    /// Isolated ports reach only ports that are not.
+    pub isolated: bool,
+    /// Frames may leave by the port they came from.
+    pub hairpin: bool,
+    /// The link is set down: no frames either way.
+    pub down: bool,
+    /// Addresses that are behind this port for good.
+    pub macs: Vec<Mac>,
+}
+
+impl Default for PortBridging {
+    fn default() -> Self {
+        let (number, priority, cost) = (0, 32, 100);
+        Self { number, priority, cost, isolated: false, hairpin: false, down: false, macs: Vec::new() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +150,8 @@ pub struct Port {
     pub role: Role,
     /// Addresses it may teach the switch.
     pub max_addresses: u16,
+    #[serde(default)]
+    pub bridging: PortBridging,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

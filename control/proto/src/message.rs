@@ -25,6 +25,8 @@ pub enum ToDatapath {
     Tcp { ticket: u32 },
     /// The whole desired state. Ports and networks it does not name are closed.
     Apply { document: Document },
+    /// Forget the learned addresses of a network, or of one of its ports.
+    Flush { network: u16, port: Option<u16> },
     /// Ask for [`ToControl::Status`].
     Status,
     /// End in good order.
@@ -72,6 +74,9 @@ pub struct Status {
     pub sessions: u64,
     /// The address an uplink has (from its DHCP server when none was configured).
     pub uplinks: Vec<UplinkStatus>,
+    /// Spanning trees, of networks that have one.
+    #[serde(default)]
+    pub trees: Vec<TreeStatus>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +103,74 @@ pub struct UplinkStatus {
     pub id: u16,
     pub address: Option<ipnet::Ipv4Net>,
     pub gateway: Option<Ipv4Addr>,
+}
+
+/// One network's share of the spanning tree. Times are hundredths of a second; those of timers are what is left.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeStatus {
+    pub network: u16,
+    /// Identifiers: priority in the upper 16 bits, address in the lower 48.
+    pub bridge: u64,
+    pub root: u64,
+    /// Number of the port that leads to the root; 0 is none.
+    pub root_port: u16,
+    pub root_cost: u32,
+    /// The root's settings.
+    pub max_age: u32,
+    pub hello: u32,
+    pub forward_delay: u32,
+    pub hello_timer: u32,
+    pub tcn_timer: u32,
+    pub topology_change_timer: u32,
+    pub topology_change: bool,
+    pub topology_change_detected: bool,
+    /// Topology changes this bridge saw first, so far.
+    pub changes: u64,
+    pub ports: Vec<TreePort>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortState {
+    Disabled,
+    Listening,
+    Learning,
+    Forwarding,
+    Blocking,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortRole {
+    Disabled,
+    Root,
+    Designated,
+    Alternate,
+    Backup,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreePort {
+    pub port: u16,
+    pub number: u16,
+    /// Priority and number.
+    pub id: u16,
+    pub state: PortState,
+    pub role: PortRole,
+    /// No bridge was heard there.
+    pub edge: bool,
+    /// RST BPDUs are spoken there, not 802.1D's.
+    pub rapid: bool,
+    pub cost: u32,
+    pub designated_root: u64,
+    pub designated_cost: u32,
+    pub designated_bridge: u64,
+    pub designated_port: u16,
+    pub message_age_timer: u32,
+    pub forward_delay_timer: u32,
+    pub hold_timer: u32,
+    pub config_pending: bool,
+    pub topology_change_ack: bool,
 }
 
 /// One DHCP lease as the lease log holds it.

@@ -11,6 +11,7 @@ use pontoon_engine::{PortId, dhcp, dns};
 use pontoon_proto::document::{self, Document};
 use pontoon_proto::{codec, message};
 
+use crate::bridging;
 use crate::queues::MAX_PORTS;
 
 /// Ids of networks and uplinks are below this.
@@ -47,6 +48,7 @@ impl Running {
         };
         check_uplinks(&document, &snapshot)?;
         ports(&document, &mut snapshot)?;
+        bridging::compile(&document, &mut snapshot, &self.snapshot)?;
         Ok(Self { document, snapshot: Arc::new(snapshot) })
     }
 
@@ -95,13 +97,12 @@ impl Running {
     /// Ports of `self` that are not, or not the same, in `next`.
     #[must_use]
     pub(crate) fn gone(&self, next: &Self) -> Vec<PortId> {
-        let stays: BTreeMap<_, _> =
-            next.document.ports.iter().map(|port| (port.id, (&port.name, port.role))).collect();
+        fn place(port: &document::Port) -> (&String, document::Role, bool) {
+            (&port.name, port.role, port.bridging.down)
+        }
+        let stays: BTreeMap<_, _> = next.document.ports.iter().map(|port| (port.id, place(port))).collect();
         let ports = self.document.ports.iter();
-        ports
-            .filter(|port| stays.get(&port.id) != Some(&(&port.name, port.role)))
-            .map(|port| port.id)
-            .collect()
+        ports.filter(|port| stays.get(&port.id) != Some(&place(port))).map(|port| port.id).collect()
     }
 
     /// Networks of `self` that are not in `next`.
@@ -160,6 +161,7 @@ fn network(field: &str, described: &document::Network, macs: Arc<MacTable>) -> R
         dhcp,
         dns: dns_config(described, subnet),
         macs,
+        policy: None,
         ports: Vec::new(),
         host: None,
     })
@@ -242,10 +244,16 @@ fn ports(document: &Document, snapshot: &mut Snapshot) -> Result<(), String> {
         let field = format!("ports[{index}]");
         let role = match described.role {
             document::Role::Host { network } => Role::Host { network },
+            document::Role::Guest { network } if described.bridging.down => Role::Down { network },
             document::Role::Guest { network } => Role::Guest { network },
             document::Role::Uplink { uplink } => Role::Uplink { uplink },
         };
-        let port = Port { role, max_addresses: described.max_addresses };
+        let fixed = |id| document.networks.iter().any(|network| network.id == id && network.bridging.fixed);
+        let max_addresses = match role {
+            Role::Guest { network } if fixed(network) => 0,
+            _ => described.max_addresses,
+        };
+        let port = Port { role, max_addresses };
         place(&mut snapshot.ports, described.id, port, &field)?;
         join(snapshot, described.id, role).or_else(|why| refuse(format_args!("{field}.role"), why))?;
     }
@@ -259,6 +267,7 @@ fn join(snapshot: &mut Snapshot, id: PortId, role: Role) -> Result<(), String> {
             let uplinks = snapshot.uplinks.get_mut(usize::from(uplink)).and_then(Option::as_mut);
             &mut uplinks.ok_or_else(|| format!("there is no uplink {uplink}"))?.port
         }
+        Role::Down { .. } => return Ok(()),
         Role::Host { network } | Role::Guest { network } => {
             let networks = snapshot.networks.get_mut(usize::from(network)).and_then(Option::as_mut);
             let found = networks.ok_or_else(|| format!("there is no network {network}"))?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pontoon_engine::snapshot::Subnet;
 use pontoon_engine::{DropReason, PortId};
-use pontoon_proto::message::PortCounters;
+use pontoon_proto::message::{PortCounters, TreeStatus};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PortCounts {
@@ -40,6 +40,8 @@ pub(crate) struct WorkerStatus {
     pub(crate) sessions: u64,
     /// From worker 0 only.
     pub(crate) uplinks: Vec<UplinkAddress>,
+    /// From worker 0 only.
+    pub(crate) trees: Vec<TreeStatus>,
 }
 
 /// Sums over workers, by port and by name.
@@ -49,6 +51,7 @@ pub(crate) struct Sums {
     pub(crate) drops: BTreeMap<&'static str, u64>,
     pub(crate) sessions: u64,
     pub(crate) uplinks: Vec<UplinkAddress>,
+    pub(crate) trees: Vec<TreeStatus>,
 }
 
 impl Sums {
@@ -66,6 +69,7 @@ impl Sums {
         }
         self.sessions = self.sessions.saturating_add(worker.sessions);
         self.uplinks.extend(worker.uplinks);
+        self.trees.extend(worker.trees);
     }
 }
 

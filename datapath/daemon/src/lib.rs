@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod bridging;
 mod compile;
 mod counters;
 mod egress;

@@ -15,6 +15,7 @@ use pontoon_ports::{HeaderSize, PacketQueue, Queue, TapQueue};
 use pontoon_proto::message::{Lease, MacEntry, PortKind, Status, ToControl, ToDatapath, UplinkStatus};
 use pontoon_proto::{codec, document::Document};
 
+use crate::bridging;
 use crate::compile::{self, Running};
 use crate::counters::{Sums, UplinkAddress};
 use crate::lease_log::LeaseJob;
@@ -132,6 +133,7 @@ impl Service {
                 }
                 self.tell_first(Mail::Resolvers { sockets: fds });
             }
+            ToDatapath::Flush { network, port } => self.flush(network, port)?,
             ToDatapath::Tcp { ticket } => self.exchange(ticket, fds.into_iter().next()),
             ToDatapath::Apply { document } => self.apply(document)?,
             ToDatapath::Status => {
@@ -249,6 +251,7 @@ impl Service {
         for network in self.running.snapshot.networks.iter().flatten() {
             gone.iter().for_each(|port| network.macs.flush_port(*port));
         }
+        bridging::settle(&self.running.document, &self.running.snapshot);
         for network in before.closed_networks(&self.running) {
             self.lease_job(LeaseJob::Close { network });
         }
@@ -274,6 +277,7 @@ impl Service {
             drops: sums.drops.into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
             sessions: sums.sessions,
             uplinks: sums.uplinks.into_iter().map(uplink_status).collect(),
+            trees: sums.trees,
         })
     }
 
@@ -287,6 +291,17 @@ impl Service {
             });
         }
         macs
+    }
+
+    /// Forgets the learned addresses of a network, or of one port of it.
+    fn flush(&self, network: u16, port: Option<PortId>) -> Result<(), String> {
+        let found = self.running.snapshot.network(network);
+        let macs = &found.ok_or_else(|| format!("flush.network: there is no network {network}"))?.macs;
+        match port {
+            Some(port) => macs.flush_learned(&[port]),
+            None => macs.flush(),
+        }
+        Ok(())
     }
 
     fn tell_first(&self, mail: Mail) {

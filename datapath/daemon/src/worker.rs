@@ -9,6 +9,7 @@ use pontoon_engine::{Engine, Now, PortId, Snapshot, Time};
 use pontoon_ports::{BUFFER, HEADROOM, Received};
 use rustix::event::{Timespec, epoll};
 
+use crate::bridging;
 use crate::counters::WorkerStatus;
 use crate::egress::{Failed, Ways, WorkerEgress};
 use crate::handoff::{self, Inbound};
@@ -142,21 +143,23 @@ impl Worker {
             Mail::TcpAnswer { ticket, response } => {
                 self.engine.dns_tcp_response(now, ticket, &response, &mut self.egress);
             }
-            Mail::Status { reply } => drop(reply.send(self.status())),
+            Mail::Status { reply } => drop(reply.send(self.status(now))),
             Mail::Quit => self.running = false,
         }
     }
 
-    fn status(&self) -> WorkerStatus {
+    fn status(&self, now: Now) -> WorkerStatus {
         let mut status = WorkerStatus {
             ports: self.egress.queues.counts().collect(),
             drops: self.engine.drops().iter().collect(),
             hand_off_full: self.egress.hand_off_full,
             sessions: self.engine.sessions() as u64,
             uplinks: Vec::new(),
+            trees: Vec::new(),
         };
         if self.first {
             let ids = (0u16..).zip(&self.snapshot.uplinks).filter(|(_, uplink)| uplink.is_some());
+            status.trees = self.engine.trees(now).map(|(id, report)| bridging::status(id, &report)).collect();
             status.uplinks = ids.map(|(id, _)| (id, self.engine.uplink_address(id))).collect();
         }
         status

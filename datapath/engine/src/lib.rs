@@ -17,6 +17,7 @@ pub mod egress;
 pub mod engine;
 pub mod gateway;
 pub mod nat;
+pub mod policy;
 pub mod snapshot;
 pub mod stp;
 pub mod switch;

@@ -50,9 +50,19 @@ pub enum Forward {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    Host { network: u16 },
-    Guest { network: u16 },
-    Uplink { uplink: u16 },
+    Host {
+        network: u16,
+    },
+    Guest {
+        network: u16,
+    },
+    Uplink {
+        uplink: u16,
+    },
+    /// A guest's port whose link is set down: it neither sends nor gets.
+    Down {
+        network: u16,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +85,8 @@ pub struct Network {
     pub dns: crate::dns::Config,
     /// Learned addresses, shared by all workers and kept over configuration changes.
     pub macs: Arc<crate::switch::MacTable>,
+    /// `None`: everything may pass between all ports.
+    pub policy: Option<alloc::boxed::Box<crate::policy::Policy>>,
     /// All ports of the network, for flooding.
     pub ports: Vec<PortId>,
     /// The host's own port.

@@ -3,6 +3,7 @@
 //! A [`World`] owns the workers and moves frames between their ports; which worker gets a frame is drawn from the
 //! seed, as a kernel may choose any queue. Nothing here sleeps or reads a clock.
 
+pub mod fabric;
 pub mod frames;
 pub mod guest;
 
@@ -169,6 +170,20 @@ impl World {
         }
     }
 
+    /// All workers run on another configuration from now on.
+    pub fn apply(&mut self, snapshot: Snapshot) {
+        self.snapshot = Arc::new(snapshot);
+        for engine in &mut self.engines {
+            engine.apply(Arc::clone(&self.snapshot), self.now);
+        }
+    }
+
+    /// The spanning tree of a network.
+    #[must_use]
+    pub fn tree(&self, network: u16) -> Option<pontoon_engine::stp::Report> {
+        self.engines[0].trees(self.now).find(|(id, _)| *id == network).map(|(_, report)| report)
+    }
+
     /// When the first engine wants to be woken.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Time> {
@@ -224,7 +239,7 @@ impl World {
     }
 }
 
-fn network(name: &str, third: u8, mac: [u8; 6], nat: bool, ports: Vec<PortId>) -> Network {
+pub(crate) fn network(name: &str, third: u8, mac: [u8; 6], nat: bool, ports: Vec<PortId>) -> Network {
     let gateway = Ipv4Addr::new(192, 168, third, 1);
     let range = (Ipv4Addr::new(192, 168, third, 10), Ipv4Addr::new(192, 168, third, 254));
     Network {
@@ -248,6 +263,7 @@ fn network(name: &str, third: u8, mac: [u8; 6], nat: bool, ports: Vec<PortId>) -
         }),
         dns: Dns { enabled: true, isolated: !nat, gateway, prefix: 24, ..Dns::default() },
         macs: Arc::new(MacTable::new(u64::from(third))),
+        policy: None,
         host: ports.first().copied(),
         ports,
     }

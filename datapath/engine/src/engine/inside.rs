@@ -3,12 +3,14 @@
 use pontoon_wire::frame::Packet;
 use pontoon_wire::{arp, ethernet, icmp, ipv4};
 
+use super::trees::not_there;
 use super::{Context, Decision, State, address_of};
 use crate::drops::DropReason;
 use crate::egress::Egress;
 use crate::gateway;
 use crate::nat;
 use crate::snapshot::{Forward, Network, PortId, Subnet};
+use crate::stp::Gate;
 use crate::switch::Learned;
 
 const DHCP_SERVER: u16 = 67;
@@ -23,10 +25,16 @@ impl State {
         frame: &mut [u8],
     ) -> Decision {
         let network = context.snapshot.network(id).ok_or(DropReason::UnknownPort)?;
-        if !context.handed {
-            self.guard(context, network, frame)?;
-        }
         let destination = ethernet::destination(frame).ok_or(DropReason::Runt)?;
+        if context.handed && network.policy.is_some() {
+            self.heed(context, network, id);
+        }
+        if !context.handed && self.guard(context, network, id, frame)? {
+            return Ok(());
+        }
+        if ethernet::is_link_local(destination) {
+            return self.link_local(context, network, id, frame);
+        }
         if destination == network.mac {
             return self.gateway_frame(context, network, id, frame);
         }
@@ -45,7 +53,10 @@ impl State {
         let network = context.snapshot.network(id).ok_or(DropReason::UnknownPort)?;
         let destination = ethernet::destination(frame).ok_or(DropReason::Runt)?;
         if ethernet::is_link_local(destination) {
-            return Err(DropReason::LinkLocal);
+            return self.link_local(context, network, id, frame);
+        }
+        if network.gate(context.ingress) != Gate::Open {
+            return Err(DropReason::SpanningTree);
         }
         if destination == network.mac {
             return Err(DropReason::SamePort);
@@ -53,13 +64,14 @@ impl State {
         self.switch(context, network, destination, frame)
     }
 
-    /// Refuses what no guest may send, and learns where it is.
+    /// Refuses what no guest may send, and learns where it is. True when the frame went to another worker.
     fn guard<E: Egress>(
         &mut self,
         context: &mut Context<'_, E>,
         network: &Network,
+        id: u16,
         frame: &[u8],
-    ) -> Decision {
+    ) -> Result<bool, DropReason> {
         let source = ethernet::source(frame).ok_or(DropReason::Runt)?;
         if ethernet::is_group(source) || source == [0; 6] {
             return Err(DropReason::SourceGroup);
@@ -68,14 +80,24 @@ impl State {
             return Err(DropReason::SourceGateway);
         }
         if ethernet::destination(frame).is_some_and(ethernet::is_link_local) {
-            return Err(DropReason::LinkLocal);
+            return Ok(false);
+        }
+        let gate = network.gate(context.ingress);
+        if gate == Gate::Closed {
+            return Err(DropReason::SpanningTree);
         }
         let limit = context.snapshot.port(context.ingress).map_or(0, |port| port.max_addresses);
-        match network.macs.learn(context.now.mono, source, context.ingress, limit) {
-            Learned::PortLimit | Learned::Refused => self.drops.count(DropReason::MacLimit),
-            Learned::Known | Learned::New | Learned::Moved => {}
+        let learned = network.macs.learn(context.now.mono, source, context.ingress, limit);
+        if gate == Gate::Learning {
+            return Err(DropReason::SpanningTree);
         }
-        self.guard_arp(network, frame)
+        self.guard_arp(network, frame)?;
+        match learned {
+            Learned::Known | Learned::New => Ok(false),
+            Learned::Moved | Learned::PortLimit | Learned::Refused => {
+                self.unsettled(context, network, id, frame, learned)
+            }
+        }
     }
 
     fn guard_arp(&mut self, network: &Network, frame: &[u8]) -> Decision {
@@ -147,17 +169,17 @@ impl State {
         if !ethernet::is_group(destination)
             && let Some(port) = network.macs.lookup(context.now.mono, destination)
         {
-            if port == context.ingress {
-                return Err(DropReason::SamePort);
+            let may = match network.policy.as_deref() {
+                None => port != context.ingress,
+                Some(policy) => policy.may_pass(context.ingress, port),
+            };
+            if may {
+                context.send(port, frame);
+                return Ok(());
             }
-            context.send(port, frame);
-            return Ok(());
+            not_there(context, network, port, destination)?;
         }
-        let ingress = context.ingress;
-        for &port in network.ports.iter().filter(|&&port| port != ingress) {
-            context.send(port, frame);
-        }
-        Ok(())
+        flood(context, network, destination, frame)
     }
 
     fn gateway_frame<E: Egress>(
@@ -330,6 +352,29 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// Sends to every port but the one the frame came from, as far as they may have it.
+fn flood<E: Egress>(
+    context: &mut Context<'_, E>,
+    network: &Network,
+    destination: pontoon_wire::Mac,
+    frame: &[u8],
+) -> Decision {
+    let ingress = context.ingress;
+    let Some(policy) = network.policy.as_deref() else {
+        for &port in network.ports.iter().filter(|&&port| port != ingress) {
+            context.send(port, frame);
+        }
+        return Ok(());
+    };
+    if !policy.floods_unknown && !ethernet::is_group(destination) {
+        return Err(DropReason::UnknownUnicast);
+    }
+    for &port in network.ports.iter().filter(|&&port| policy.may_pass(ingress, port)) {
+        context.send(port, frame);
+    }
+    Ok(())
 }
 
 fn to_host<E: Egress>(context: &mut Context<'_, E>, network: &Network, frame: &[u8]) -> Decision {

@@ -3,6 +3,7 @@
 mod inside;
 mod outside;
 mod services;
+mod trees;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -20,6 +21,7 @@ use crate::snapshot::{PortId, Role, Snapshot, Subnet};
 use crate::time::{Now, Time};
 use crate::uplink::Neighbours;
 use services::Services;
+use trees::Trees;
 
 /// Room for any frame the gateway builds itself: replies, errors, fragments.
 const SCRATCH: usize = 16_384;
@@ -53,6 +55,7 @@ struct State {
     /// Network address and mask of every network that has a subnet.
     subnets: Vec<(u32, u32)>,
     services: Services,
+    trees: Trees,
     housekeeping: Time,
     sweep_from: usize,
 }
@@ -93,6 +96,7 @@ impl Engine {
             neighbours: Vec::new(),
             subnets: Vec::new(),
             services: Services::new(config.seed),
+            trees: Trees::default(),
             housekeeping: now.mono,
             sweep_from: 0,
         };
@@ -100,7 +104,7 @@ impl Engine {
     }
 
     /// Runs on `snapshot` from now on.
-    pub fn apply(&mut self, snapshot: Arc<Snapshot>, _now: Now) {
+    pub fn apply(&mut self, snapshot: Arc<Snapshot>, now: Now) {
         let state = &mut self.state;
         state.forget_what_went(&self.snapshot, &snapshot);
         state.neighbours.resize_with(snapshot.uplinks.len(), Neighbours::default);
@@ -108,6 +112,7 @@ impl Engine {
         state.subnets = subnets.map(|subnet| (subnet.network().to_bits(), subnet.mask())).collect();
         if state.config.worker == 0 {
             state.services.apply(&snapshot);
+            state.trees.apply(now.mono, &snapshot);
         }
         self.snapshot = snapshot;
     }
@@ -173,6 +178,7 @@ impl Engine {
         let state = &mut self.state;
         state.nat.expire(now.mono);
         state.services_timeout(now, &self.snapshot, out);
+        state.trees.timeout(now.mono, &self.snapshot, out);
         if now.mono >= state.housekeeping {
             state.housekeeping = now.mono.after_secs(1);
             state.ask_again(now, &self.snapshot, out);
@@ -186,7 +192,10 @@ impl Engine {
         let state = &self.state;
         let own = (state.config.worker == 0 || state.neighbours.iter().any(Neighbours::is_waiting))
             .then_some(state.housekeeping);
-        [own, state.nat.next_timeout(), state.services.next_timeout()].into_iter().flatten().min()
+        [own, state.nat.next_timeout(), state.services.next_timeout(), state.trees.next_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     #[must_use]
@@ -198,6 +207,11 @@ impl Engine {
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.state.nat.len()
+    }
+
+    /// The spanning trees of networks that have one; only worker 0 knows.
+    pub fn trees(&self, now: Now) -> impl Iterator<Item = (u16, crate::stp::Report)> + '_ {
+        self.state.trees.reports(now.mono)
     }
 
     /// Address and gateway an uplink has at present.
@@ -241,6 +255,7 @@ impl State {
             Some(Role::Guest { network }) => self.guest_frame(context, network, frame),
             Some(Role::Host { network }) => self.host_frame(context, network, frame),
             Some(Role::Uplink { uplink }) => self.uplink_frame(context, uplink, frame),
+            Some(Role::Down { .. }) => Err(DropReason::LinkDown),
             None => Err(DropReason::UnknownPort),
         }
     }

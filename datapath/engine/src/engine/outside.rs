@@ -171,9 +171,11 @@ impl State {
             return self.shrink(context, port.ok_or(DropReason::TooLong)?, frame, network.mtu);
         }
         match port {
-            Some(port) => context.send(port, frame),
+            Some(port) if network.is_open(port) => context.send(port, frame),
+            Some(_) => return Err(DropReason::SpanningTree),
+            None if !network.floods_unknown() => return Err(DropReason::UnknownUnicast),
             None => {
-                for &port in &network.ports {
+                for &port in network.ports.iter().filter(|&&port| network.is_open(port)) {
                     context.send(port, frame);
                 }
             }

@@ -16,7 +16,7 @@ use crate::dns::{Client, Expired, Forwarder, Names, Transport, Verdict};
 use crate::drops::DropReason;
 use crate::egress::{Egress, Event, FrameRef, LeaseChange};
 use crate::gateway::{self, Datagram, UDP_HEADERS};
-use crate::snapshot::{Network, PortId, Snapshot};
+use crate::snapshot::{Network, PortId, Role, Snapshot};
 use crate::time::{Now, Time};
 use crate::uplink::dhcp_client::{Change, DhcpClient};
 
@@ -229,7 +229,7 @@ impl State {
                 server.commit_failed(pending.ip, pending.mac);
             }
             self.drops.count(DropReason::DhcpDisk);
-        } else if snapshot.port(pending.port).is_some() {
+        } else if snapshot.port(pending.port).is_some_and(|port| !matches!(port.role, Role::Down { .. })) {
             out.transmit(pending.port, FrameRef { vnet: vnet::Header::default(), bytes: &pending.frame });
         }
     }

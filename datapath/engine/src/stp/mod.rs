@@ -109,9 +109,13 @@ impl Bridge {
         }
     }
 
-    /// Brings settings and ports up to date; the next [`Bridge::run`], which is due at once, acts on it.
+    /// Brings settings and ports up to date; if that changes anything, [`Bridge::run`] is due at once.
     pub fn configure(&mut self, now: Time, config: Config, ports: &[PortConfig]) {
         let same = self.config == config;
+        let known = |wanted: &PortConfig| self.ports.iter().any(|port| port.config == *wanted);
+        if same && self.ports.len() == ports.len() && ports.iter().all(known) {
+            return;
+        }
         self.config = config;
         let mut old = core::mem::take(&mut self.ports);
         for wanted in ports {

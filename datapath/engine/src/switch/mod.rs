@@ -24,7 +24,7 @@ const WAYS: usize = 8;
 pub const CAPACITY: usize = BUCKETS * WAYS;
 /// Ports whose learned addresses are counted.
 const PORTS: usize = 4096;
-/// Seconds until an address that stays silent is forgotten (IEEE 802.1Q table 8-6 recommends 300).
+/// Seconds until an address that stays silent is forgotten, unless set otherwise (IEEE 802.1Q table 8-6).
 pub const AGEING: u32 = 300;
 /// `seen` of an entry that never ages.
 const STATIC: u32 = u32::MAX;
@@ -45,6 +45,7 @@ pub enum Learned {
 #[derive(Debug)]
 pub struct MacTable {
     seed: u64,
+    ageing: AtomicU32,
     words: Box<[[AtomicU64; WAYS]]>,
     seen: Box<[AtomicU32]>,
     counts: Box<[AtomicU16]>,
@@ -56,6 +57,7 @@ impl MacTable {
     pub fn new(seed: u64) -> Self {
         Self {
             seed,
+            ageing: AtomicU32::new(AGEING),
             words: (0..BUCKETS).map(|_| Default::default()).collect(),
             seen: (0..CAPACITY).map(|_| AtomicU32::new(0)).collect(),
             counts: (0..PORTS).map(|_| AtomicU16::new(0)).collect(),
@@ -78,13 +80,31 @@ impl MacTable {
         self.insert(pack(mac, 0), port, STATIC, u16::MAX)
     }
 
-    /// The port `mac` is behind; `None` when it was never seen or not for [`AGEING`] seconds.
+    /// The port `mac` is behind; `None` when it was never seen or is aged.
     #[must_use]
     #[inline]
     pub fn lookup(&self, now: Time, mac: Mac) -> Option<PortId> {
         let (slot, word) = self.find(pack(mac, 0))?;
         let seen = self.seen.get(slot)?.load(Relaxed);
-        fresh(seen, second(now)).then_some(port_of(word))
+        self.fresh(seen, second(now)).then_some(port_of(word))
+    }
+
+    /// From now on an address is forgotten after so many seconds of silence; 0: within the second it was seen in.
+    pub fn set_ageing(&self, seconds: u32) {
+        self.ageing.store(seconds, Relaxed);
+    }
+
+    #[inline]
+    fn fresh(&self, seen: u32, second: u32) -> bool {
+        seen == STATIC || second.saturating_sub(seen) <= self.ageing.load(Relaxed)
+    }
+
+    /// Forgets an address that was learned; false when there is none.
+    pub fn forget(&self, mac: Mac) -> bool {
+        let found = self.find(pack(mac, 0));
+        let learned =
+            found.filter(|(slot, _)| self.seen.get(*slot).is_some_and(|s| s.load(Relaxed) != STATIC));
+        learned.inspect(|(slot, word)| self.clear(*slot, *word)).is_some()
     }
 
     /// Forgets one address.
@@ -99,10 +119,34 @@ impl MacTable {
         self.clear_where(0, CAPACITY, |word, _| port_of(word) == port);
     }
 
+    /// Forgets what was learned on `ports`; static entries stay.
+    pub fn flush_learned(&self, ports: &[PortId]) {
+        self.clear_where(0, CAPACITY, |word, seen| seen != STATIC && ports.contains(&port_of(word)));
+    }
+
+    /// Forgets everything that was learned.
+    pub fn flush(&self) {
+        self.clear_where(0, CAPACITY, |_, seen| seen != STATIC);
+    }
+
+    /// Makes `entries` the static ones.
+    pub fn replace_static(&self, entries: &[(Mac, PortId)]) {
+        let wanted = |word| entries.iter().any(|&(mac, port)| pack(mac, port) == word);
+        self.clear_where(0, CAPACITY, |word, seen| seen == STATIC && !wanted(word));
+        for &(mac, port) in entries {
+            let known = self.find(pack(mac, 0)).filter(|(_, word)| *word == pack(mac, port));
+            let pinned =
+                known.and_then(|(slot, _)| self.seen.get(slot)).map(|seen| seen.load(Relaxed) == STATIC);
+            if pinned != Some(true) {
+                self.insert_static(mac, port);
+            }
+        }
+    }
+
     /// Forgets aged entries of slots `from .. from + count`; returns where to go on.
     pub fn sweep(&self, now: Time, from: usize, count: usize) -> usize {
         let second = second(now);
-        self.clear_where(from, count, |_, seen| !fresh(seen, second));
+        self.clear_where(from, count, |_, seen| !self.fresh(seen, second));
         if from + count >= CAPACITY { 0 } else { from + count }
     }
 
@@ -111,7 +155,7 @@ impl MacTable {
         let second = second(now);
         for (word, seen) in self.words.iter().flatten().zip(&self.seen) {
             let (word, seen) = (word.load(Relaxed), seen.load(Relaxed));
-            if word != 0 && fresh(seen, second) {
+            if word != 0 && self.fresh(seen, second) {
                 visit(
                     mac_of(word),
                     port_of(word),
@@ -238,10 +282,6 @@ impl MacTable {
 /// Seconds fit in 32 bits for 136 years of uptime; the top value is kept for static entries.
 fn second(now: Time) -> u32 {
     u32::try_from(now.secs()).unwrap_or(STATIC - 1).min(STATIC - 1)
-}
-
-fn fresh(seen: u32, second: u32) -> bool {
-    seen == STATIC || second.saturating_sub(seen) <= AGEING
 }
 
 fn pack(mac: Mac, port: PortId) -> u64 {

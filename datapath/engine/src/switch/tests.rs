@@ -72,3 +72,44 @@ fn four_thousand_addresses_fit() {
         (0..4096).filter(|&n| table.learn(Time::default(), mac(n), (n % 256) as u16, 64) == Learned::New);
     assert_eq!(learned.count(), 4096);
 }
+
+#[test]
+fn ageing_is_what_it_is_set_to() {
+    let table = MacTable::new(1);
+    table.learn(Time::from_secs(10), mac(1), 3, 16);
+    table.set_ageing(5);
+    assert_eq!(table.lookup(Time::from_secs(15), mac(1)), Some(3));
+    assert_eq!(table.lookup(Time::from_secs(16), mac(1)), None);
+    table.set_ageing(0);
+    assert_eq!(table.lookup(Time::from_secs(10), mac(1)), Some(3), "the second it was seen in");
+    assert_eq!(table.lookup(Time::from_secs(11), mac(1)), None);
+}
+
+#[test]
+fn flushing_leaves_static_entries_and_other_ports_alone() {
+    let table = MacTable::new(1);
+    for n in 0..40 {
+        table.learn(Time::default(), mac(n), (n % 4) as u16, 64);
+    }
+    table.insert_static(mac(100), 1);
+    table.flush_learned(&[1, 3]);
+    let found = |n| table.lookup(Time::default(), mac(n));
+    assert!((0..40).all(|n| found(n) == (n % 2 == 0).then_some((n % 4) as u16)));
+    assert_eq!(found(100), Some(1));
+    assert_eq!((table.forget(mac(100)), table.forget(mac(0)), table.forget(mac(0))), (false, true, false));
+    table.flush();
+    assert_eq!((found(2), found(100)), (None, Some(1)));
+}
+
+#[test]
+fn static_entries_are_replaced_as_a_whole() {
+    let table = MacTable::new(1);
+    table.learn(Time::default(), mac(1), 5, 64);
+    table.replace_static(&[(mac(1), 2), (mac(2), 2)]);
+    table.replace_static(&[(mac(1), 2), (mac(3), 4)]);
+    let found = [1, 2, 3].map(|n| table.lookup(Time::from_secs(9999), mac(n)));
+    assert_eq!(found, [Some(2), None, Some(4)]);
+    assert_eq!(table.learn(Time::default(), mac(1), 5, 64), Learned::Refused);
+    table.replace_static(&[]);
+    assert_eq!(table.learn(Time::default(), mac(1), 5, 1), Learned::New);
+}
