@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::scan::innermost;
+
 /// Why a document was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -118,15 +120,39 @@ impl Error {
     }
 }
 
+fn line_of(text: &str, offset: usize) -> usize {
+    text.get(..offset).unwrap_or(text).matches('\n').count() + 1
+}
+
+fn offset(text: &str, pos: roxmltree::TextPos) -> usize {
+    let lines = text.split_inclusive('\n').take(pos.row.saturating_sub(1) as usize);
+    let before: usize = lines.map(str::len).sum();
+    let line = text.get(before..).unwrap_or("");
+    let column = line.char_indices().nth(pos.col.saturating_sub(1) as usize);
+    before + column.map_or(line.len(), |(at, _)| at)
+}
+
+fn premature_end(text: &str) -> String {
+    match innermost(text, text.len()) {
+        Some(open) => {
+            format!("Premature end of data in tag {} line {}", open.name, line_of(text, open.offset))
+        }
+        None => "Couldn't find end of Start Tag".to_owned(),
+    }
+}
+
 /// What is wrong in libxml2's words, where it has some.
 fn malformed_words(text: &str, error: &roxmltree::Error) -> (String, Option<String>) {
     use roxmltree::Error as Xml;
     let what = match error {
-        Xml::UnexpectedCloseTag(expected, actual, _) => {
-            format!("Opening and ending tag mismatch: {expected} and {actual}")
+        Xml::UnexpectedCloseTag(expected, actual, pos) => {
+            let open = innermost(text, offset(text, *pos));
+            let line = open.map_or_else(String::new, |open| format!(" line {}", line_of(text, open.offset)));
+            format!("Opening and ending tag mismatch: {expected}{line} and {actual}")
         }
-        Xml::UnclosedRootNode => "Premature end of data in tag".to_owned(),
+        Xml::UnclosedRootNode => premature_end(text),
         Xml::NoRootNode if text.trim().is_empty() => "Document is empty".to_owned(),
+        Xml::NoRootNode if text.contains('<') => premature_end(text),
         Xml::NoRootNode => "Start tag expected, '<' not found".to_owned(),
         Xml::DuplicatedAttribute(name, _) => format!("Attribute {name} redefined"),
         Xml::UnknownEntityReference(name, _) => format!("Entity '{name}' not defined"),

@@ -14,6 +14,7 @@ mod metadata;
 mod model;
 mod parse;
 pub mod port;
+mod scan;
 mod schema;
 mod update;
 mod value;

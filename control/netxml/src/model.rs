@@ -74,6 +74,7 @@ impl Mode {
     /// The mode a `mode='..'` attribute names.
     pub fn from_word(word: &str) -> Option<Self> {
         let all = [
+            Self::Isolated,
             Self::Nat,
             Self::Route,
             Self::Open,
@@ -107,7 +108,7 @@ pub struct Forward {
     pub nat_ports: Option<(u16, u16)>,
     pub nat_addresses: Option<(Ipv4Addr, Ipv4Addr)>,
     pub nat_ipv6: Option<bool>,
-    /// Printed in mode hostdev only.
+    /// In mode hostdev only.
     pub managed: bool,
     pub driver: Option<Driver>,
     /// The physical function of an SR-IOV pool; at most one.

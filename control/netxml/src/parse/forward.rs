@@ -11,6 +11,7 @@ pub(super) fn forward(cx: &Cx<'_>, root: Node<'_>) -> Result<Forward> {
     let Some(node) = child(root, "forward") else { return Ok(Forward::default()) };
     let mode = mode(cx, node)?;
     let managed = attr(node, "managed").is_some_and(|word| word.eq_ignore_ascii_case("yes"));
+    let managed = managed && mode == Mode::Hostdev;
     let driver = child(node, "driver").map(|node| device::driver(cx, node)).transpose()?;
     let mut forward = Forward { mode, managed, driver, ..Forward::default() };
     nat(cx, node, &mut forward)?;

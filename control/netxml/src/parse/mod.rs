@@ -17,6 +17,7 @@ use device::Typed;
 
 use crate::element::Element;
 use crate::error::{Class, Error};
+use crate::scan::{self, Kind};
 use crate::{DNSMASQ_NAMESPACE, Domain, Ip, Network, PortGroup, Route, schema, value};
 
 /// The largest document that is read.
@@ -81,48 +82,18 @@ fn check_size(text: &str, source: &str) -> Result<()> {
     if text.len() > MAX_LENGTH {
         return fail(0, "the document is larger than 4 MiB");
     }
-    match too_deep(text.as_bytes()) {
-        Some(at) => fail(at, "excessive depth in document: 256"),
-        None => Ok(()),
-    }
-}
-
-/// Where tags nest too deeply; comments and the like hold no tags.
-fn too_deep(text: &[u8]) -> Option<usize> {
-    const OPAQUE: [(&[u8], &[u8]); 3] = [(b"<!--", b"-->"), (b"<![CDATA[", b"]]>"), (b"<?", b"?>")];
-    let (mut depth, mut at) = (0usize, 0);
-    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-        if let Some((open, close)) = OPAQUE.iter().find(|(open, _)| rest.starts_with(open)) {
-            let body = rest.get(open.len()..)?;
-            at += open.len() + body.windows(close.len()).position(|part| part == *close)? + close.len();
-            continue;
-        }
-        at += 1;
-        if rest.starts_with(b"</") {
-            depth = depth.saturating_sub(1);
-        } else if rest.starts_with(b"<") {
-            let length = start_tag_length(rest)?;
-            at += length;
-            depth += usize::from(rest.get(length.wrapping_sub(1)) != Some(&b'/'));
+    let mut depth = 0usize;
+    for tag in scan::tags(text) {
+        match tag.kind {
+            Kind::Open => depth += 1,
+            Kind::Close => depth = depth.saturating_sub(1),
+            Kind::Empty => {}
         }
         if depth > MAX_DEPTH {
-            return Some(at - 1);
+            return fail(tag.offset, "excessive depth in document: 256");
         }
     }
-    None
-}
-
-/// The bytes of a start tag before its `>`, which may also stand in a quote.
-fn start_tag_length(tag: &[u8]) -> Option<usize> {
-    let mut quote = None;
-    tag.iter().position(|&byte| {
-        match quote {
-            Some(open) if open == byte => quote = None,
-            None if byte == b'\'' || byte == b'"' => quote = Some(byte),
-            _ => {}
-        }
-        quote.is_none() && byte == b'>'
-    })
+    Ok(())
 }
 
 fn name(cx: &Cx<'_>, root: Node<'_>) -> Result<String> {

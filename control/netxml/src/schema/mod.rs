@@ -104,7 +104,8 @@ pub(crate) fn check(cx: &Cx<'_>, node: Node<'_>, spec: &Spec) -> Result<()> {
 }
 
 fn fail(cx: &Cx<'_>, node: Node<'_>, name: &str, message: &str) -> Error {
-    cx.error_at(node, name, Class::Schema, &format!("Unable to validate doc: {message}"))
+    let schema = node.document().root_element().tag_name().name();
+    cx.error_at(node, name, Class::Schema, &format!("Unable to validate doc against {schema}.rng: {message}"))
 }
 
 fn check_attributes(cx: &Cx<'_>, node: Node<'_>, spec: &Spec) -> Result<()> {
@@ -201,6 +202,9 @@ pub(crate) fn ignored(cx: &Cx<'_>, root: Node<'_>, spec: &'static Spec) -> Vec<S
     let mut names = Vec::new();
     let mut waiting = vec![(root, spec)];
     while let Some((node, spec)) = waiting.pop() {
+        if matches!(spec.content, Content::Any) {
+            continue;
+        }
         let place = |node: Node<'_>, name: &str| cx.error_at(node, name, Class::Plain, "").line;
         for attribute in node.attributes() {
             let name = attribute.name();
@@ -208,15 +212,13 @@ pub(crate) fn ignored(cx: &Cx<'_>, root: Node<'_>, spec: &'static Spec) -> Vec<S
                 names.push(format!("attribute '{name}' of <{}> (line {})", spec.name, place(node, name)));
             }
         }
-        if !matches!(spec.content, Content::Any) {
-            for inner in node.children().filter(|inner| inner.is_element() && !is_ours(*inner)) {
-                match spec.child(inner) {
-                    Some(known) => waiting.push((inner, known.spec)),
-                    None => names.push(format!("<{}> (line {})", inner.tag_name().name(), place(inner, ""))),
-                }
-                if names.len() >= MAX_NAMED {
-                    return names;
-                }
+        for inner in node.children().filter(|inner| inner.is_element() && !is_ours(*inner)) {
+            match spec.child(inner) {
+                Some(known) => waiting.push((inner, known.spec)),
+                None => names.push(format!("<{}> (line {})", inner.tag_name().name(), place(inner, ""))),
+            }
+            if names.len() >= MAX_NAMED {
+                return names;
             }
         }
     }
