@@ -4,10 +4,12 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use pontoon_benches::{Frame, Lab, Protocol, known_unicast};
+use pontoon_engine::coalesce::{Coalescer, Offers};
 use pontoon_engine::engine::Config;
 use pontoon_engine::nat::Slot;
 use pontoon_engine::{Engine, Now, PortId};
 use pontoon_sim::{GUEST_1, UPLINK};
+use pontoon_wire::vnet;
 
 /// Counts the allocations of each thread.
 struct Counting;
@@ -72,6 +74,21 @@ fn translating_allocates_nothing() {
         let frames = lab.inbound_frames(SESSIONS, SESSIONS, protocol);
         assert_eq!(allocations(&mut lab, UPLINK, &frames), 0, "{protocol:?} in");
     }
+}
+
+#[test]
+fn coalescing_allocates_nothing() {
+    let mut coalescer = Coalescer::default();
+    let frame = known_unicast();
+    let before = ALLOCATIONS.get();
+    for number in 0..FRAMES {
+        if !coalescer.push((number % 3) as PortId, Offers::ALL, vnet::Header::default(), &frame) {
+            coalescer.flush(|out| {
+                std::hint::black_box(out.length());
+            });
+        }
+    }
+    assert_eq!(ALLOCATIONS.get() - before, 0);
 }
 
 /// Octets an engine for `slots` sessions takes, slots not included.

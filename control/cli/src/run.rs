@@ -48,6 +48,7 @@ pub(crate) fn datapath(datapath: &Datapath) -> anyhow::Result<()> {
         control_fd: datapath.control_fd,
         session_fd: datapath.session_fd,
         workers: datapath.workers,
-        spin_us: 0,
+        spin_us: DatapathArgs::SPIN_US,
+        coalesce: true,
     })
 }

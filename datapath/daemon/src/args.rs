@@ -12,11 +12,30 @@ pub struct DatapathArgs {
     pub workers: u16,
     /// Microseconds a worker polls on after a turn with traffic before it sleeps; 0 never does.
     pub spin_us: u32,
+    /// Neighbouring frames of a flow leave as one; off only to measure what it is worth.
+    pub coalesce: bool,
 }
+
+/// `KEY=VALUE` pairs with commas between, to measure what each is worth: `spin=MICROSECONDS`, `coalesce=off`.
+pub(crate) const LEVERS_ENV: &str = "PONTOON_LEVERS";
 
 impl DatapathArgs {
     pub const MAX_WORKERS: u16 = 64;
-    pub const MAX_SPIN_US: u32 = 50;
+    pub const MAX_SPIN_US: u32 = 200;
+    pub const SPIN_US: u32 = 50;
+
+    /// Takes over what [`LEVERS_ENV`] says; what it does not know is left out.
+    #[must_use]
+    pub fn with_levers(mut self, levers: &str) -> Self {
+        for (key, value) in levers.split(',').filter_map(|lever| lever.split_once('=')) {
+            match key {
+                "spin" => self.spin_us = value.parse().unwrap_or(self.spin_us),
+                "coalesce" => self.coalesce = value != "off",
+                _ => {}
+            }
+        }
+        self
+    }
 
     #[must_use]
     pub fn workers(&self) -> u16 {

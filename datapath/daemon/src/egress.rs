@@ -11,6 +11,7 @@ use crate::handoff::Outbound;
 use crate::lease_log::{LeaseJob, lease_line};
 use crate::link::Report;
 use crate::mail::Waker;
+use crate::outbox::Outbox;
 use crate::queues::Queues;
 use crate::resolver::Resolvers;
 
@@ -25,12 +26,13 @@ pub(crate) enum Failed {
 #[derive(Debug)]
 pub(crate) struct WorkerEgress {
     pub(crate) queues: Queues,
+    outbox: Outbox,
     pub(crate) resolvers: Resolvers,
     pub(crate) now: Now,
     pub(crate) hand_off_full: u64,
     outbound: Vec<Option<Outbound>>,
     wakers: Vec<Arc<Waker>>,
-    /// Workers that got frames since the last [`Self::wake_others`].
+    /// Workers that got frames since the last [`Self::flush`].
     handed: Vec<bool>,
     leases: Sender<LeaseJob>,
     reports: Sender<Report>,
@@ -46,6 +48,7 @@ pub(crate) struct Ways {
     pub(crate) wakers: Vec<Arc<Waker>>,
     pub(crate) leases: Sender<LeaseJob>,
     pub(crate) reports: Sender<Report>,
+    pub(crate) coalesces: bool,
 }
 
 impl WorkerEgress {
@@ -53,6 +56,7 @@ impl WorkerEgress {
     pub(crate) fn new(queues: Queues, ways: Ways) -> Self {
         Self {
             queues,
+            outbox: Outbox::new(ways.coalesces),
             resolvers: Resolvers::default(),
             now: Now::default(),
             hand_off_full: 0,
@@ -66,7 +70,13 @@ impl WorkerEgress {
         }
     }
 
-    pub(crate) fn wake_others(&mut self) {
+    /// Sends what was collected, and wakes workers that frames were handed to.
+    pub(crate) fn flush(&mut self) {
+        self.outbox.flush(&mut self.queues);
+        self.wake_others();
+    }
+
+    fn wake_others(&mut self) {
         for (waker, handed) in self.wakers.iter().zip(&mut self.handed) {
             if std::mem::take(handed) {
                 waker.wake();
@@ -104,7 +114,7 @@ impl WorkerEgress {
 
 impl Egress for WorkerEgress {
     fn transmit(&mut self, port: PortId, frame: FrameRef<'_>) {
-        self.queues.transmit(port, frame);
+        self.outbox.transmit(&mut self.queues, port, frame);
     }
 
     fn hand_off(&mut self, worker: u16, ingress: PortId, frame: FrameRef<'_>) {

@@ -13,11 +13,13 @@ mod handoff;
 mod lease_log;
 mod link;
 mod mail;
+mod outbox;
 mod process;
 mod queues;
 mod resolver;
 mod sandbox;
 mod service;
+mod spin;
 mod worker;
 
 pub use args::DatapathArgs;

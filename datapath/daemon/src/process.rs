@@ -13,7 +13,7 @@ use pontoon_engine::nat::Slot;
 use pontoon_ports::sys;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::args::DatapathArgs;
+use crate::args::{DatapathArgs, LEVERS_ENV};
 use crate::egress::Ways;
 use crate::lease_log;
 use crate::link::{self, Link};
@@ -34,6 +34,7 @@ const DEFAULT_SLOTS: usize = 65_536;
 /// # Errors
 /// When descriptors are unusable, a privilege is left, or a thread cannot be started.
 pub fn main(args: DatapathArgs) -> anyhow::Result<()> {
+    let args = args.with_levers(&std::env::var(LEVERS_ENV).unwrap_or_default());
     let listener = UnixListener::from(sys::take_inherited(args.listen_fd).context("listening socket")?);
     let control = UnixStream::from(sys::take_inherited(args.control_fd).context("control socket")?);
     let sessions = args.session_fd.map(sys::take_inherited).transpose().context("session memory")?;
@@ -91,7 +92,8 @@ pub(crate) fn start(
         slots = rest;
         let wakers = mailboxes.iter().map(Mailbox::waker).collect();
         let (leases, reports) = (leases.clone(), reports.clone());
-        let ways = Ways { outbound: ends.outbound, wakers, leases, reports };
+        let coalesces = args.coalesce;
+        let ways = Ways { outbound: ends.outbound, wakers, leases, reports, coalesces };
         let (waker, inbound, first) = (mailbox.waker(), ends.inbound, index == 0);
         let parts = Parts { mail, waker, inbound, ways, first, spin: args.spin() };
         let engine = Engine::new(Config { worker: index, workers, seed }, mine, worker::now());

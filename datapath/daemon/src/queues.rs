@@ -6,8 +6,10 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use pontoon_engine::{FrameRef, PortId};
+use pontoon_engine::PortId;
+use pontoon_engine::coalesce::Offers;
 use pontoon_ports::{Queue, Received, Sent};
+use pontoon_wire::vnet;
 use rustix::event::epoll;
 
 use crate::counters::PortCounts;
@@ -63,6 +65,7 @@ pub(crate) struct Attached {
 #[derive(Debug)]
 struct Slot {
     queue: Queue,
+    offers: Offers,
     reads: bool,
     ready: bool,
 }
@@ -111,7 +114,8 @@ impl Queues {
             }
         }
         if let Some(slot) = self.slots.get_mut(index) {
-            *slot = Some(Slot { queue, reads, ready: false });
+            let offers = if queue.takes_offloads() { Offers::ALL } else { Offers::NONE };
+            *slot = Some(Slot { queue, offers, reads, ready: false });
         }
         self.mark_ready(port);
     }
@@ -173,18 +177,38 @@ impl Queues {
         received
     }
 
-    pub(crate) fn transmit(&mut self, port: PortId, frame: FrameRef<'_>) {
-        let sent = self.slot(port).map(|slot| slot.queue.send(frame.vnet, frame.bytes));
-        if let Some(counts) = self.counts.get_mut(usize::from(port)) {
-            if sent == Some(Sent::Done) {
-                counts.tx_packets = counts.tx_packets.wrapping_add(1);
-                counts.tx_bytes = counts.tx_bytes.wrapping_add(frame.bytes.len() as u64);
-            } else {
-                counts.tx_drops = counts.tx_drops.wrapping_add(1);
-            }
+    /// Which super-frames the port takes, as far as is known.
+    #[must_use]
+    pub(crate) fn offers(&self, port: PortId) -> Offers {
+        let slot = self.slots.get(usize::from(port)).and_then(Option::as_ref);
+        slot.map_or(Offers::NONE, |slot| slot.offers)
+    }
+
+    /// The kernel refused a sound super-frame of UDP.
+    pub(crate) fn without_uso(&mut self, port: PortId) {
+        if let Some(slot) = self.slot(port) {
+            slot.offers.uso = false;
         }
-        if let Some(Sent::Dead(errno)) = sent {
+    }
+
+    /// Sends a frame given in pieces; the caller counts it.
+    pub(crate) fn send(&mut self, port: PortId, header: vnet::Header, parts: &[&[u8]]) -> Sent {
+        let Some(slot) = self.slot(port) else { return Sent::Dropped };
+        let sent = slot.queue.send(header, parts);
+        if let Sent::Dead(errno) = sent {
             self.fail(port, errno);
+        }
+        sent
+    }
+
+    /// Counts what became of `frames` frames of `octets` together.
+    pub(crate) fn count_sent(&mut self, port: PortId, sent: Sent, frames: u16, octets: usize) {
+        let Some(counts) = self.counts.get_mut(usize::from(port)) else { return };
+        if sent == Sent::Done {
+            counts.tx_packets = counts.tx_packets.wrapping_add(frames.into());
+            counts.tx_bytes = counts.tx_bytes.wrapping_add(octets as u64);
+        } else {
+            counts.tx_drops = counts.tx_drops.wrapping_add(frames.into());
         }
     }
 
@@ -223,12 +247,15 @@ mod tests {
         let (ours, theirs) = MemQueue::pair();
         queues.attach(Attached { port: 5, queue: Queue::Mem(ours), reads: true });
         assert_eq!(queues.next_ready(), Some(5));
-        let frame = FrameRef { vnet: Default::default(), bytes: b"frame" };
-        queues.transmit(5, frame);
+        let transmit = |queues: &mut Queues| {
+            let sent = queues.send(5, vnet::Header::default(), &[b"frame"]);
+            queues.count_sent(5, sent, 1, 5);
+        };
+        transmit(&mut queues);
         drop(theirs);
         assert!(matches!(queues.receive(5, &mut vec![0; BUFFER]), Received::Dead(_)));
         assert_eq!(queues.take_failed().len(), 1);
-        queues.transmit(5, frame);
+        transmit(&mut queues);
         assert!(queues.take_failed().is_empty());
         let (port, counts) = queues.counts().next().expect("counts");
         assert_eq!((port, counts.tx_packets, counts.tx_drops), (5, 1, 1));

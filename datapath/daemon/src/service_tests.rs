@@ -14,7 +14,8 @@ struct Fake {
 
 impl Fake {
     fn start(name: &str) -> Self {
-        let args = DatapathArgs { listen_fd: -1, control_fd: -1, session_fd: None, workers: 2, spin_us: 0 };
+        let (listen_fd, control_fd, session_fd) = (-1, -1, None);
+        let args = DatapathArgs { listen_fd, control_fd, session_fd, workers: 2, spin_us: 0, coalesce: true };
         let path = std::env::temp_dir().join(format!("pontoon-{name}-{}", std::process::id()));
         let _ = std::fs::remove_file(&path);
         let listener = UnixListener::bind(&path).expect("listener");

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use pontoon_engine::{Engine, Now, PortId, Snapshot, Time};
@@ -15,6 +15,7 @@ use crate::egress::{Failed, Ways, WorkerEgress};
 use crate::handoff::{self, Inbound};
 use crate::mail::{Mail, Waker};
 use crate::queues::{Queues, Token};
+use crate::spin::Spinner;
 
 /// Frames read from one queue, or datagrams from one socket, before others get their turn.
 const BATCH: usize = 64;
@@ -27,7 +28,8 @@ const EVENTS: usize = 64;
 #[must_use]
 pub(crate) fn now() -> Now {
     let mono = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let unix = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
+    // Only its seconds are of use, and the coarse clock costs a tenth.
+    let unix = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse).tv_sec;
     let seconds = u64::try_from(mono.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(mono.tv_nsec).unwrap_or(0);
     let mono = Time(Time::from_secs(seconds).0.saturating_add(nanos));
@@ -42,7 +44,7 @@ pub(crate) struct Worker {
     waker: Arc<Waker>,
     inbound: Vec<Inbound>,
     first: bool,
-    spin: Duration,
+    spinner: Spinner,
     buffer: Vec<u8>,
     /// Resolver sockets that have something.
     answering: Vec<u16>,
@@ -74,7 +76,7 @@ impl Worker {
             waker: parts.waker,
             inbound: parts.inbound,
             first: parts.first,
-            spin: parts.spin,
+            spinner: Spinner::new(parts.spin),
             buffer: vec![0; BUFFER],
             answering: Vec::new(),
             running: true,
@@ -101,8 +103,8 @@ impl Worker {
             self.engine.timeout(now, &mut self.egress);
         }
         self.answer_later(now);
+        self.egress.flush();
         self.egress.report_failed();
-        self.egress.wake_others();
         busy
     }
 
@@ -235,25 +237,27 @@ impl Worker {
     }
 
     fn wait(&mut self, busy: bool) {
-        if busy && !self.spin.is_zero() {
-            let until = Instant::now() + self.spin;
-            while Instant::now() < until {
-                if self.poll(Duration::ZERO) {
-                    return;
-                }
-            }
-        }
         let sleep = self.sleep();
-        self.poll(sleep);
+        let found = busy && !sleep.is_zero() && self.spin();
+        if !found {
+            self.poll(sleep);
+        }
     }
 
-    /// How long nothing will be due, at most.
+    fn spin(&mut self) -> bool {
+        let mut spinner = std::mem::take(&mut self.spinner);
+        let found = spinner.spin(|| self.poll(Duration::ZERO));
+        self.spinner = spinner;
+        found
+    }
+
+    /// How long nothing will be due, at most, by the clock of this turn.
     fn sleep(&self) -> Duration {
         const LONGEST: Duration = Duration::from_secs(60);
         if !self.running || self.egress.queues.ready() > 0 || self.egress.has_later() {
             return Duration::ZERO;
         }
-        let left = |due: Time| Duration::from_nanos(due.0.saturating_sub(now().mono.0));
+        let left = |due: Time| Duration::from_nanos(due.0.saturating_sub(self.egress.now.mono.0));
         self.engine.next_timeout().map_or(LONGEST, left).min(LONGEST)
     }
 

@@ -9,6 +9,7 @@ pub mod packet;
 pub mod sys;
 pub mod tap;
 
+use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use pontoon_wire::{frame, vnet};
@@ -22,6 +23,9 @@ pub use tap::TapQueue;
 pub const HEADROOM: usize = vnet::LENGTH;
 /// Octets of a receive buffer: headroom, the largest frame, and room that shows a frame was longer.
 pub const BUFFER: usize = HEADROOM + frame::MAX + 64;
+
+/// Pieces of a frame: one more than it may have segments.
+pub const PARTS: usize = 65;
 
 /// What came of reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +48,8 @@ pub enum Sent {
     WouldBlock,
     /// This frame was refused (interface down, no memory, a header the kernel does not take).
     Dropped,
+    /// The descriptor takes no such super-frame or unfinished checksum; as plain segments it might.
+    NotTaken,
     /// The descriptor will never work again.
     Dead(Errno),
 }
@@ -66,12 +72,22 @@ impl Queue {
         }
     }
 
-    /// Writes one frame.
-    pub fn send(&mut self, header: vnet::Header, frame: &[u8]) -> Sent {
+    /// Writes one frame, given in at most [`PARTS`] pieces.
+    pub fn send(&mut self, header: vnet::Header, parts: &[&[u8]]) -> Sent {
         match self {
-            Self::Tap(queue) => queue.send(header, frame),
-            Self::Packet(queue) => queue.send(header, frame),
-            Self::Mem(queue) => queue.send(header, frame),
+            Self::Tap(queue) => queue.send(header, parts),
+            Self::Packet(queue) => queue.send(header, parts),
+            Self::Mem(queue) => queue.send(header, parts),
+        }
+    }
+
+    /// Whether [`Self::send`] takes super-frames and unfinished checksums at all.
+    #[must_use]
+    pub fn takes_offloads(&self) -> bool {
+        match self {
+            Self::Tap(_) => true,
+            Self::Packet(queue) => queue.takes_offloads(),
+            Self::Mem(_) => false,
         }
     }
 
@@ -90,4 +106,13 @@ impl Queue {
 fn header_at_headroom(buffer: &[u8]) -> Option<vnet::Header> {
     use zerocopy::FromBytes;
     vnet::Header::read_from_bytes(buffer.get(..HEADROOM)?).ok()
+}
+
+/// The header and the pieces behind it, for one system call.
+fn gather<'a>(header: &'a [u8], parts: &[&'a [u8]], slices: &mut [IoSlice<'a>; PARTS + 1]) -> Option<usize> {
+    let count = parts.len() + 1;
+    let (first, rest) = slices.get_mut(..count)?.split_first_mut()?;
+    *first = IoSlice::new(header);
+    rest.iter_mut().zip(parts).for_each(|(slice, part)| *slice = IoSlice::new(part));
+    Some(count)
 }

@@ -42,7 +42,7 @@ impl MemQueue {
         }
     }
 
-    pub fn send(&mut self, header: vnet::Header, frame: &[u8]) -> Sent {
+    pub fn send(&mut self, header: vnet::Header, parts: &[&[u8]]) -> Sent {
         if Arc::strong_count(&self.outbound) == 1 {
             return Sent::Dead(Errno::BADFD);
         }
@@ -50,7 +50,7 @@ impl MemQueue {
         if frames.len() >= CAPACITY {
             return Sent::WouldBlock;
         }
-        frames.push_back((header, frame.to_vec()));
+        frames.push_back((header, parts.concat()));
         Sent::Done
     }
 }
@@ -64,12 +64,12 @@ mod tests {
         let (mut a, mut b) = MemQueue::pair();
         let mut buffer = vec![0; crate::BUFFER];
         assert_eq!(b.receive(&mut buffer), Received::WouldBlock);
-        assert_eq!(a.send(vnet::Header::default(), b"one"), Sent::Done);
-        assert_eq!(a.send(vnet::Header::default(), b"three"), Sent::Done);
+        assert_eq!(a.send(vnet::Header::default(), &[b"one"]), Sent::Done);
+        assert_eq!(a.send(vnet::Header::default(), &[b"three"]), Sent::Done);
         drop(a);
         assert!(matches!(b.receive(&mut buffer), Received::Frame { length: 3, .. }));
         assert!(matches!(b.receive(&mut buffer), Received::Frame { length: 5, .. }));
         assert_eq!(b.receive(&mut buffer), Received::Dead(Errno::BADFD));
-        assert_eq!(b.send(vnet::Header::default(), b"x"), Sent::Dead(Errno::BADFD));
+        assert_eq!(b.send(vnet::Header::default(), &[b"x"]), Sent::Dead(Errno::BADFD));
     }
 }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 use zerocopy::IntoBytes;
 
-use crate::{HEADROOM, Received, Sent, header_at_headroom, sys};
+use crate::{HEADROOM, PARTS, Received, Sent, gather, header_at_headroom, sys};
 
 /// What precedes a frame on the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,19 +101,27 @@ impl PacketQueue {
         header_at_headroom(buffer).map_or(Received::Dropped, |vnet| Received::Frame { vnet, length })
     }
 
-    pub fn send(&mut self, header: vnet::Header, frame: &[u8]) -> Sent {
+    #[must_use]
+    pub fn takes_offloads(&self) -> bool {
+        self.header != HeaderSize::None
+    }
+
+    pub fn send(&mut self, header: vnet::Header, parts: &[&[u8]]) -> Sent {
         if self.header == HeaderSize::None && (header.needs_checksum() || header.is_gso()) {
-            return Sent::Dropped;
+            return Sent::NotTaken;
         }
-        let header = header.as_bytes().get(..self.header.octets()).unwrap_or(&[]);
-        let slices = [IoSlice::new(header), IoSlice::new(frame)];
+        let octets = header.as_bytes().get(..self.header.octets()).unwrap_or(&[]);
+        let mut slices = [IoSlice::new(&[]); PARTS + 1];
+        let count = gather(octets, parts, &mut slices);
+        let Some(slices) = count.and_then(|count| slices.get(..count)) else { return Sent::Dropped };
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        match rustix::net::sendmsg(&self.fd, &slices, &mut SendAncillaryBuffer::default(), flags) {
+        match rustix::net::sendmsg(&self.fd, slices, &mut SendAncillaryBuffer::default(), flags) {
             Ok(_) => Sent::Done,
             Err(Errno::AGAIN) => Sent::WouldBlock,
             Err(error @ (Errno::BADF | Errno::BADFD | Errno::NOTSOCK | Errno::NXIO | Errno::NODEV)) => {
                 Sent::Dead(error)
             }
+            Err(Errno::INVAL) if header.kind() == vnet::GSO_UDP_L4 => Sent::NotTaken,
             Err(_) => Sent::Dropped,
         }
     }
@@ -165,7 +173,7 @@ mod tests {
                 header.csum_start = 34.into();
                 header.csum_offset = 16.into();
             }
-            assert_eq!(a.send(header, b"a frame"), Sent::Done);
+            assert_eq!(a.send(header, &[b"a ", b"frame"]), Sent::Done);
             let mut buffer = vec![0xff; BUFFER];
             assert_eq!(b.receive(&mut buffer), Received::Frame { vnet: header, length: 7 }, "{size:?}");
             assert_eq!(&buffer[HEADROOM..HEADROOM + 7], b"a frame");
@@ -193,14 +201,14 @@ mod tests {
     fn unfinished_checksums_do_not_leave_without_a_header() {
         let (mut a, _b) = pair(HeaderSize::None);
         let header = vnet::Header { flags: vnet::NEEDS_CSUM, ..Default::default() };
-        assert_eq!(a.send(header, b"a frame"), Sent::Dropped);
+        assert_eq!(a.send(header, &[b"a frame"]), Sent::NotTaken);
     }
 
     #[test]
     fn a_socket_that_does_not_keep_up_blocks_nobody() {
         let (mut a, _b) = pair(HeaderSize::Twelve);
         let full =
-            (0..10_000).map(|_| a.send(vnet::Header::default(), b"x")).find(|sent| *sent != Sent::Done);
+            (0..10_000).map(|_| a.send(vnet::Header::default(), &[b"x"])).find(|sent| *sent != Sent::Done);
         assert_eq!(full, Some(Sent::WouldBlock));
     }
 }

@@ -8,7 +8,7 @@ use pontoon_wire::vnet;
 use rustix::io::Errno;
 use zerocopy::IntoBytes;
 
-use crate::{HEADROOM, Received, Sent, header_at_headroom, sys};
+use crate::{HEADROOM, PARTS, Received, Sent, gather, header_at_headroom, sys};
 
 #[derive(Debug)]
 pub struct TapQueue {
@@ -42,11 +42,24 @@ impl TapQueue {
         }
     }
 
-    pub fn send(&mut self, header: vnet::Header, frame: &[u8]) -> Sent {
-        match rustix::io::writev(&self.fd, &[IoSlice::new(header.as_bytes()), IoSlice::new(frame)]) {
+    pub fn send(&mut self, header: vnet::Header, parts: &[&[u8]]) -> Sent {
+        let written = match parts {
+            [frame] => rustix::io::writev(&self.fd, &[IoSlice::new(header.as_bytes()), IoSlice::new(frame)]),
+            _ => {
+                let mut slices = [IoSlice::new(&[]); PARTS + 1];
+                let count = gather(header.as_bytes(), parts, &mut slices);
+                match count.and_then(|count| slices.get(..count)) {
+                    Some(slices) => rustix::io::writev(&self.fd, slices),
+                    None => return Sent::Dropped,
+                }
+            }
+        };
+        match written {
             Ok(_) => Sent::Done,
             Err(Errno::AGAIN) => Sent::WouldBlock,
             Err(error @ (Errno::BADFD | Errno::BADF | Errno::NODEV)) => Sent::Dead(error),
+            // Kernels before 6.2 know no UDP super-frames.
+            Err(Errno::INVAL) if header.kind() == vnet::GSO_UDP_L4 => Sent::NotTaken,
             // EIO: the interface is down. EINVAL: the kernel does not take this header.
             Err(_) => Sent::Dropped,
         }
@@ -71,11 +84,25 @@ mod tests {
         let (mut reader, mut writer) =
             (TapQueue::new(reader).expect("reader"), TapQueue::new(writer).expect("writer"));
         let header = vnet::Header { flags: vnet::NEEDS_CSUM, csum_start: 34.into(), ..Default::default() };
-        assert_eq!(writer.send(header, b"frame"), Sent::Done);
+        assert_eq!(writer.send(header, &[b"frame"]), Sent::Done);
         let mut buffer = vec![0; BUFFER];
         assert_eq!(reader.receive(&mut buffer), Received::Frame { vnet: header, length: 5 });
         assert_eq!(&buffer[HEADROOM..HEADROOM + 5], b"frame");
         assert_eq!(reader.receive(&mut buffer), Received::WouldBlock);
+    }
+
+    #[test]
+    fn pieces_are_written_as_one_frame() {
+        let (reader, writer) = rustix::pipe::pipe().expect("pipe");
+        let (mut reader, mut writer) =
+            (TapQueue::new(reader).expect("reader"), TapQueue::new(writer).expect("writer"));
+        let piece: &[u8] = b"piece";
+        assert_eq!(writer.send(vnet::Header::default(), &[piece; PARTS]), Sent::Done);
+        let mut buffer = vec![0; BUFFER];
+        let length = PARTS * piece.len();
+        assert_eq!(reader.receive(&mut buffer), Received::Frame { vnet: vnet::Header::default(), length });
+        assert_eq!(&buffer[HEADROOM..HEADROOM + length], piece.repeat(PARTS));
+        assert_eq!(writer.send(vnet::Header::default(), &[piece; PARTS + 1]), Sent::Dropped);
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub(super) fn joins(
     }
     head.verified = true;
     head.steps = steps;
+    head.frames += 1;
     head.segments += shape.segments;
     head.length += u32::from(shape.length);
     head.next_sequence = head.next_sequence.wrapping_add(u32::from(shape.length));

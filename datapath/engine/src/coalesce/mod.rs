@@ -78,6 +78,8 @@ struct Waiting {
     /// Its own checksums were found right.
     verified: bool,
     steps: Steps,
+    /// Frames it is made of.
+    frames: u16,
     segments: u16,
     /// Octets of the whole frame.
     length: u32,
@@ -217,6 +219,7 @@ impl Coalescer {
             open,
             verified: false,
             steps: if shape.super_frame { Steps::Counting } else { Steps::Unknown },
+            frames: 1,
             segments: shape.segments,
             length: frame.len() as u32,
             next_sequence: shape.sequence.wrapping_add(u32::from(shape.length)),
@@ -261,7 +264,7 @@ impl Coalescer {
     /// Hands every waiting frame to `send`, in order, and forgets them.
     pub fn flush(&mut self, mut send: impl FnMut(Outgoing<'_>)) {
         for waiting in &mut self.waiting {
-            if waiting.segments != waiting.shape.segments {
+            if waiting.frames > 1 {
                 let head =
                     self.chunks.get(usize::from(waiting.first)).map_or(0, |chunk| chunk.start as usize);
                 if let Some(head) = self.arena.get_mut(head..head + usize::from(waiting.shape.payload)) {
@@ -307,6 +310,11 @@ impl<'a> Outgoing<'a> {
     }
 
     /// Frames it was made of.
+    #[must_use]
+    pub fn frames(&self) -> u16 {
+        self.waiting.frames
+    }
+
     #[must_use]
     pub fn segments(&self) -> u16 {
         self.waiting.segments.max(1)
