@@ -73,6 +73,7 @@ drops! {
     DhcpIgnored "dhcp_ignored" "DHCP message that gets no answer",
     DhcpPoolExhausted "dhcp_pool_exhausted" "no free address left in the pool",
     DhcpDisk "dhcp_disk" "lease could not be written to disk",
+    DhcpRate "dhcp_rate" "a guest asks for more lease changes than it may have written to disk",
     DnsDropped "dns_dropped" "DNS message that gets no answer",
     FragmentationNeeded "fragmentation_needed" "longer than the next link's MTU with don't-fragment set",
     TooLong "too_long" "longer than the next link's MTU",

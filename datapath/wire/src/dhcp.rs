@@ -39,8 +39,12 @@ pub mod code {
     pub const RENEWAL_TIME: u8 = 58;
     pub const REBINDING_TIME: u8 = 59;
     pub const CLIENT_ID: u8 = 61;
+    pub const SERVER_NAME: u8 = 66;
+    pub const BOOT_FILE: u8 = 67;
     /// Client FQDN (RFC 4702).
     pub const FQDN: u8 = 81;
+    /// Domain search list (RFC 3397).
+    pub const DOMAIN_SEARCH: u8 = 119;
     pub const END: u8 = 255;
 }
 
@@ -241,6 +245,14 @@ impl<'a> Message<'a> {
     }
 }
 
+fn fill(field: &mut [u8], name: &[u8]) {
+    let room = field.len() - 1;
+    field.fill(0);
+    for (place, byte) in field.iter_mut().zip(name.iter().take(room)) {
+        *place = *byte;
+    }
+}
+
 /// Verifies that the options of one field end inside it. A missing end option is tolerated.
 fn check(field: &[u8]) -> Result<(), Error> {
     let mut rest = field;
@@ -369,6 +381,15 @@ impl<'b> Builder<'b> {
     }
     pub fn giaddr(&mut self, address: Ipv4Addr) {
         self.put::<24, 4>(address.octets());
+    }
+
+    /// The name of the server to boot from; what does not fit with its zero is cut.
+    pub fn sname(&mut self, name: &[u8]) {
+        fill(&mut self.fixed[44..108], name);
+    }
+    /// The boot file's name, likewise.
+    pub fn file(&mut self, name: &[u8]) {
+        fill(&mut self.fixed[108..236], name);
     }
 
     /// Appends an option whole or not at all; data over 255 bytes is split (RFC 3396 §5).

@@ -3,6 +3,10 @@
 //! Limits, all of them against guests that try to starve their neighbours: a MAC address holds at most
 //! [`MAX_PER_MAC`] addresses, open offers are capped and held for [`OFFER_SECONDS`], and declined addresses
 //! occupy at most a quarter of the pool.
+//!
+//! A change of configuration takes no address away: a lease that does not fit any more is kept for its client until
+//! that client asks again, and refused then.
+mod config;
 mod name;
 mod pool;
 mod reply;
@@ -18,12 +22,16 @@ mod tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests_config;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests_definition;
 
 use alloc::{string::String, vec::Vec};
 use core::net::Ipv4Addr;
 
 pub use pontoon_wire::dhcp::MessageType;
 
+pub use self::config::{Boot, Config, Range, Reservation};
 use self::{
     pool::{Hosts, Pool},
     table::{Key, Phase, Slot, Table, Undo},
@@ -43,54 +51,6 @@ pub const MAX_POOL: u32 = 65536;
 pub const INFINITE: u32 = u32::MAX;
 /// Expiries handled by one call of [`Server::expire`].
 const EXPIRE_BATCH: usize = 256;
-
-/// A host with a fixed address, a fixed name, or both.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reservation {
-    pub mac: Option<Mac>,
-    pub client_id: Option<Vec<u8>>,
-    /// Without `mac` and `client_id`, the host is recognised by the name it sends.
-    pub name: Option<String>,
-    pub ip: Option<Ipv4Addr>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// The gateway, which is the server identifier.
-    pub server: Ipv4Addr,
-    pub prefix: u8,
-    /// Inclusive.
-    pub ranges: Vec<(Ipv4Addr, Ipv4Addr)>,
-    pub hosts: Vec<Reservation>,
-    /// [`INFINITE`] for leases without end.
-    pub lease_seconds: u32,
-    /// `None` on isolated networks.
-    pub router: Option<Ipv4Addr>,
-    pub dns: Option<Ipv4Addr>,
-    pub domain: Option<String>,
-    /// 0 to announce none.
-    pub mtu: u16,
-}
-
-impl Config {
-    fn mask(&self) -> u32 {
-        u32::MAX.checked_shl(32 - u32::from(self.prefix.min(32))).unwrap_or(0)
-    }
-
-    fn network(&self) -> u32 {
-        self.server.to_bits() & self.mask()
-    }
-
-    fn broadcast(&self) -> u32 {
-        self.network() | !self.mask()
-    }
-
-    /// Whether a guest may use the address at all.
-    fn usable(&self, ip: u32) -> bool {
-        let edge = self.prefix < 31 && (ip == self.network() || ip == self.broadcast());
-        ip & self.mask() == self.network() && ip != self.server.to_bits() && !edge
-    }
-}
 
 /// A bound address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +87,8 @@ pub enum Drop {
     TooManyPerMac,
     PoolExhausted,
     NoSpace,
+    /// It would have to be written to disk, and this guest has had its share of that.
+    Busy,
 }
 
 impl Drop {
@@ -147,6 +109,7 @@ impl Drop {
             Self::TooManyPerMac => "too-many-per-mac",
             Self::PoolExhausted => "pool-exhausted",
             Self::NoSpace => "no-space",
+            Self::Busy => "busy",
         }
     }
 }
@@ -175,6 +138,11 @@ pub enum Outcome {
         change: Change,
         reply: Reply,
     },
+    /// The reply says no to an address the client had, which goes from the disk when there is time.
+    Revoke {
+        change: Change,
+        reply: Reply,
+    },
     Release(Change),
 }
 
@@ -197,8 +165,12 @@ impl Server {
         &self.config
     }
 
-    /// Replaces the configuration; whatever still fits it stays.
+    /// Replaces the configuration. Leases stay, also those that do not fit it: their guests use the addresses until
+    /// they ask again.
     pub fn reconfigure(&mut self, config: Config) {
+        if config == self.config {
+            return;
+        }
         let fresh = Self::new(config, self.seed);
         let old = core::mem::replace(self, fresh);
         for slot in old.table.into_slots() {
@@ -210,7 +182,7 @@ impl Server {
         }
     }
 
-    /// Takes a lease from disk before traffic starts. What does not fit the configuration is ignored.
+    /// Takes a lease from disk before traffic starts. What no guest could have is ignored.
     pub fn restore(&mut self, lease: Lease) {
         let id_fits = lease.client_id.as_ref().is_none_or(|id| (1..=255).contains(&id.len()));
         if !id_fits || lease.mac[0] & 1 != 0 {
@@ -226,17 +198,26 @@ impl Server {
         self.adopt(Slot::bound(key, lease, Undo::Keep));
     }
 
-    /// Inserts a bound slot if the client may still have that address.
+    /// Inserts a bound slot whose address is the network's at all.
     fn adopt(&mut self, mut slot: Slot) {
-        let wanted = slot.lease.hostname.as_deref().and_then(|name| name::sanitise(name.as_bytes()));
+        let wanted = slot.lease.hostname.as_deref().and_then(|name| name::label(name.as_bytes()));
         let host = self.hosts.find(slot.lease.client_id.as_deref(), slot.lease.mac, wanted.as_deref());
-        let reserved = host.and_then(|host| self.hosts.ip(host));
         let ip = slot.ip();
-        if reserved != Some(ip) && (reserved.is_some() || !self.table.pool.contains(ip)) {
+        if !self.config.usable(ip) {
             return;
         }
         slot.lease.hostname = self.assign_name(host, wanted, ip, 0);
         self.table.insert(slot);
+    }
+
+    /// Whether the client that has this address may go on having it.
+    fn fits(&self, slot: &Slot) -> bool {
+        let lease = &slot.lease;
+        let host = self.hosts.find(lease.client_id.as_deref(), lease.mac, lease.hostname.as_deref());
+        match host.and_then(|host| self.hosts.ip(host)) {
+            Some(reserved) => reserved == slot.ip(),
+            None => self.table.pool.contains(slot.ip()),
+        }
     }
 
     /// All bound leases, including those that expired but were not yet collected by [`Self::expire`].
@@ -274,6 +255,14 @@ impl Server {
         for _ in 0..EXPIRE_BATCH {
             let Some(lease) = self.table.expire_one(unix) else { return };
             out(&lease);
+        }
+    }
+
+    /// The `Set` for this address with this expiry is on disk.
+    pub fn committed(&mut self, ip: Ipv4Addr, mac: Mac, expiry: u64) {
+        let Some(slot) = self.table.get_mut(ip.to_bits()) else { return };
+        if slot.lease.mac == mac && slot.lease.expiry == expiry {
+            slot.undo = Undo::Keep;
         }
     }
 

@@ -91,7 +91,7 @@ fn apply(net: &mut Net, model: &mut Model, step: &Step) {
         Outcome::Release(Change::Remove(addr, _)) => {
             assert!(model.remove(&addr).is_some_and(|(owner, _)| owner == key));
         }
-        Outcome::Commit { .. } | Outcome::Release(_) => panic!("wrong change"),
+        Outcome::Commit { .. } | Outcome::Release(_) | Outcome::Revoke { .. } => panic!("wrong change"),
         Outcome::Reply(_) | Outcome::Drop(_) => {}
     }
 }
@@ -132,7 +132,7 @@ proptest! {
     #[test]
     fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..700), size in 0usize..1500) {
         let mut server = Server::new(config(10, 20), 1);
-        let _ = server.handle(1, mac(1), &bytes, &mut vec![0; size]);
+        let _ = server.handle(1, mac(1), &bytes, true, &mut vec![0; size]);
     }
 
     #[test]
@@ -147,6 +147,6 @@ proptest! {
         payload.extend_from_slice(&tail);
         payload[44..44 + tail.len().min(192)].copy_from_slice(&tail[..tail.len().min(192)]);
         let mut server = Server::new(config(10, 20), 1);
-        let _ = server.handle(1, mac(1), &payload, &mut vec![0; size]);
+        let _ = server.handle(1, mac(1), &payload, true, &mut vec![0; size]);
     }
 }

@@ -23,18 +23,24 @@ pub(super) fn requested(message: &Message<'_>) -> Option<String> {
     sanitise(rest.get(..usize::from(len))?)
 }
 
-/// The first label of a name made of RFC 1123 §2.1 labels only, in lower case.
+/// The first label of a name that a client may call itself.
 pub(super) fn sanitise(name: &[u8]) -> Option<String> {
+    let label = label(name)?;
+    (!REFUSED.contains(&label.as_str()) && !label.contains('_')).then_some(label)
+}
+
+/// The first label of a name made of RFC 1123 §2.1 labels only, in lower case. The definition's own names may have
+/// underscores, as dnsmasq lets them.
+pub(super) fn label(name: &[u8]) -> Option<String> {
     let name = name.strip_suffix(&[0]).unwrap_or(name);
     let name = core::str::from_utf8(name.strip_suffix(b".").unwrap_or(name)).ok()?;
     if name.len() > 253 || name.parse::<Ipv4Addr>().is_ok() || !name.split('.').all(is_label) {
         return None;
     }
-    let label = name.split('.').next()?.to_ascii_lowercase();
-    (!REFUSED.contains(&label.as_str())).then_some(label)
+    Some(name.split('.').next()?.to_ascii_lowercase())
 }
 
 fn is_label(label: &str) -> bool {
-    let inner = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let inner = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     (1..=63).contains(&label.len()) && inner && !label.starts_with('-') && !label.ends_with('-')
 }

@@ -5,7 +5,7 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{Config, MAX_POOL, Mac, name};
+use super::{Config, MAX_POOL, Mac, Range, name};
 
 /// The dynamic addresses: inside the subnet, and neither the gateway's, nor an edge, nor reserved.
 pub(super) struct Pool {
@@ -22,6 +22,7 @@ impl Pool {
         let ranges = normalise(config);
         let mut excluded: BTreeSet<u32> = hosts.by_ip.keys().copied().collect();
         excluded.insert(config.server.to_bits());
+        excluded.extend(config.own.iter().map(|own| own.to_bits()));
         if config.prefix < 31 {
             excluded.extend([config.network(), config.broadcast()]);
         }
@@ -75,8 +76,8 @@ impl Pool {
 /// Sorts, clips to the subnet, merges, and cuts after `MAX_POOL` addresses.
 fn normalise(config: &Config) -> Vec<(u32, u32)> {
     let (network, broadcast) = (config.network(), config.broadcast());
-    let clip = |&(low, high): &(core::net::Ipv4Addr, core::net::Ipv4Addr)| {
-        let (low, high) = (low.to_bits().max(network), high.to_bits().min(broadcast));
+    let clip = |range: &Range| {
+        let (low, high) = (range.first.to_bits().max(network), range.last.to_bits().min(broadcast));
         (low <= high).then_some((low, high))
     };
     let mut sorted: Vec<(u32, u32)> = config.ranges.iter().filter_map(clip).collect();
@@ -99,9 +100,17 @@ fn normalise(config: &Config) -> Vec<(u32, u32)> {
     out
 }
 
+/// A reservation as far as it does not clash with one before it.
+struct Host {
+    name: Option<String>,
+    ip: Option<u32>,
+    lease_seconds: Option<u32>,
+    any_client_id: bool,
+}
+
 /// The reservations; a host is its index.
 pub(super) struct Hosts {
-    list: Vec<(Option<String>, Option<u32>)>,
+    list: Vec<Host>,
     by_id: BTreeMap<Vec<u8>, usize>,
     by_mac: BTreeMap<Mac, usize>,
     by_ip: BTreeMap<u32, usize>,
@@ -122,7 +131,7 @@ impl Hosts {
             name_only: BTreeMap::new(),
         };
         for (index, host) in config.hosts.iter().enumerate() {
-            let name = host.name.as_deref().and_then(|name| name::sanitise(name.as_bytes()));
+            let name = host.name.as_deref().and_then(|name| name::label(name.as_bytes()));
             let name = name.filter(|name| !hosts.by_name.contains_key(name));
             let ip = host.ip.map(core::net::Ipv4Addr::to_bits).filter(|&ip| config.usable(ip));
             let ip = ip.filter(|ip| !hosts.by_ip.contains_key(ip));
@@ -139,7 +148,8 @@ impl Hosts {
                 }
             }
             hosts.by_ip.extend(ip.map(|ip| (ip, index)));
-            hosts.list.push((name, ip));
+            let (lease_seconds, any_client_id) = (host.lease_seconds, host.any_client_id);
+            hosts.list.push(Host { name, ip, lease_seconds, any_client_id });
         }
         hosts
     }
@@ -156,11 +166,20 @@ impl Hosts {
     }
 
     pub(super) fn ip(&self, host: usize) -> Option<u32> {
-        self.list.get(host)?.1
+        self.list.get(host)?.ip
+    }
+
+    pub(super) fn lease_seconds(&self, host: usize) -> Option<u32> {
+        self.list.get(host)?.lease_seconds
+    }
+
+    /// Whether the host's client identifiers mean nothing.
+    pub(super) fn any_client_id(&self, host: usize) -> bool {
+        self.list.get(host).is_some_and(|host| host.any_client_id)
     }
 
     pub(super) fn name(&self, host: usize) -> Option<&str> {
-        self.list.get(host)?.0.as_deref()
+        self.list.get(host)?.name.as_deref()
     }
 
     pub(super) fn at(&self, ip: u32) -> Option<usize> {

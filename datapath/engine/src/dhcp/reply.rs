@@ -1,4 +1,5 @@
 //! Answers on the wire.
+use alloc::{string::ToString, vec::Vec};
 use core::net::Ipv4Addr;
 
 use pontoon_wire::dhcp::{Builder, Error, Message, MessageType, code};
@@ -7,12 +8,31 @@ use super::{Config, INFINITE, Lease, Reply};
 
 /// A lease time below this would make clients renew all the time; the configuration may still ask for it.
 const MIN_REQUESTED: u32 = 120;
+/// What this server says itself; the definition's options cannot.
+const RESERVED: [u8; 13] = [
+    code::PAD,
+    code::REQUESTED_IP,
+    code::LEASE_TIME,
+    code::OVERLOAD,
+    code::MESSAGE_TYPE,
+    code::SERVER_ID,
+    code::PARAMETER_LIST,
+    code::MAX_SIZE,
+    code::RENEWAL_TIME,
+    code::REBINDING_TIME,
+    code::CLIENT_ID,
+    code::FQDN,
+    code::END,
+];
+/// Sent whether asked for or not.
+const USUAL: [u8; 7] =
+    [code::SUBNET_MASK, code::ROUTER, code::DNS, code::HOST_NAME, code::DOMAIN, code::MTU, code::BROADCAST];
 
-/// The time granted: what the client asks for, at most what is configured (RFC 2131 §4.3.1).
-pub(super) fn lease_seconds(config: &Config, message: &Message<'_>) -> u32 {
+/// The time granted: what the client asks for, at most `configured` (RFC 2131 §4.3.1).
+pub(super) fn lease_seconds(configured: u32, message: &Message<'_>) -> u32 {
     let seconds = match message.option(code::LEASE_TIME).map(<[u8; 4]>::try_from) {
-        Some(Ok(bytes)) => u32::from_be_bytes(bytes).max(MIN_REQUESTED).min(config.lease_seconds),
-        _ => config.lease_seconds,
+        Some(Ok(bytes)) => u32::from_be_bytes(bytes).max(MIN_REQUESTED).min(configured),
+        _ => configured,
     };
     seconds.max(1)
 }
@@ -26,6 +46,7 @@ pub(super) fn positive(
     out: &mut [u8],
 ) -> Result<Reply, Error> {
     let mut builder = Builder::reply(out, message, kind)?;
+    builder.siaddr(config.server);
     builder.option(code::SERVER_ID, &config.server.octets())?;
     if kind == MessageType::Ack {
         builder.ciaddr(message.ciaddr());
@@ -34,38 +55,110 @@ pub(super) fn positive(
         builder.yiaddr(lease.ip);
         builder.option(code::LEASE_TIME, &seconds.to_be_bytes())?;
     }
-    builder.option(code::SUBNET_MASK, &config.mask().to_be_bytes())?;
+    let mask = config.mask().to_be_bytes();
+    usual(config, code::SUBNET_MASK, Some(&mask), &mut |code, data| builder.option(code, data))?;
     echo_client_id(&mut builder, message)?;
-    if let Some(router) = config.router {
-        builder.option(code::ROUTER, &router.octets())?;
-    }
-    if let Some(dns) = config.dns {
-        builder.option(code::DNS, &dns.octets())?;
-    }
-    optional(&mut builder, config, lease);
+    let router = config.router.map(|router| router.octets());
+    usual(config, code::ROUTER, slice(&router), &mut |code, data| builder.option(code, data))?;
+    let dns = config.dns.map(|dns| dns.octets());
+    usual(config, code::DNS, slice(&dns), &mut |code, data| builder.option(code, data))?;
+    optional(&mut builder, config, message, lease);
     let (dst_ip, dst_mac) = destination(message, kind, lease.map(|(lease, _)| lease.ip));
     Ok(Reply { len: builder.finish(), dst_ip, dst_mac, kind })
 }
 
+fn slice<const N: usize>(bytes: &Option<[u8; N]>) -> Option<&[u8]> {
+    bytes.as_ref().map(|bytes| bytes.as_slice())
+}
+
+/// Sends the definition's option in place of `default`, or neither if that is empty.
+fn usual(
+    config: &Config,
+    code: u8,
+    default: Option<&[u8]>,
+    add: &mut dyn FnMut(u8, &[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    match config.option(code).or(default) {
+        Some(data) if !data.is_empty() => add(code, data),
+        _ => Ok(()),
+    }
+}
+
 /// Options a client can do without: left out where a tiny message size meets a huge client identifier.
-fn optional(builder: &mut Builder<'_>, config: &Config, lease: Option<(&Lease, u32)>) {
+fn optional(builder: &mut Builder<'_>, config: &Config, message: &Message<'_>, lease: Option<(&Lease, u32)>) {
     let mut add = |code, data: &[u8]| {
         let _ = builder.option(code, data);
+        Ok(())
     };
     if let Some((_, seconds)) = lease.filter(|(_, seconds)| *seconds != INFINITE) {
-        add(code::RENEWAL_TIME, &(seconds / 2).to_be_bytes());
-        add(code::REBINDING_TIME, &(seconds - seconds.div_ceil(8)).to_be_bytes());
+        let _ = add(code::RENEWAL_TIME, &(seconds / 2).to_be_bytes());
+        let _ = add(code::REBINDING_TIME, &(seconds - seconds.div_ceil(8)).to_be_bytes());
     }
-    if config.mtu != 0 {
-        add(code::MTU, &config.mtu.to_be_bytes());
+    let (mtu, broadcast) = (config.mtu.to_be_bytes(), config.broadcast().to_be_bytes());
+    let name = lease.and_then(|(lease, _)| lease.hostname.as_deref()).map(str::as_bytes);
+    let domain = config.domain.as_deref().map(str::as_bytes);
+    let mtu = (config.mtu != 0).then_some(&mtu[..]);
+    for (code, default) in [
+        (code::MTU, mtu),
+        (code::BROADCAST, Some(&broadcast[..])),
+        (code::HOST_NAME, name),
+        (code::DOMAIN, domain),
+    ] {
+        let _ = usual(config, code, default, &mut add);
     }
-    add(code::BROADCAST, &config.broadcast().to_be_bytes());
-    if let Some(name) = lease.and_then(|(lease, _)| lease.hostname.as_deref()) {
-        add(code::HOST_NAME, name.as_bytes());
+    boot(builder, config, message);
+    on_request(builder, config, message);
+}
+
+/// Whether a client that says what it wants wants this; one that says nothing gets everything.
+fn wants(message: &Message<'_>, code: u8) -> bool {
+    message.option(code::PARAMETER_LIST).is_none_or(|list| list.contains(&code))
+}
+
+/// The fields of BOOTP, where every boot loader looks, and the options of the same meaning for those that ask.
+fn boot(builder: &mut Builder<'_>, config: &Config, message: &Message<'_>) {
+    let Some(boot) = &config.boot else { return };
+    let next = boot.next_server.unwrap_or(config.server);
+    builder.siaddr(next);
+    builder.file(boot.file.as_bytes());
+    builder.sname(boot.server_name.as_bytes());
+    let asked = |code| message.option(code::PARAMETER_LIST).is_some_and(|list| list.contains(&code));
+    if asked(code::SERVER_NAME) && config.option(code::SERVER_NAME).is_none() {
+        let named = !boot.server_name.is_empty();
+        let name = if named { boot.server_name.clone() } else { next.to_string() };
+        let _ = builder.option(code::SERVER_NAME, name.as_bytes());
     }
-    if let Some(domain) = config.domain.as_deref().filter(|domain| !domain.is_empty()) {
-        add(code::DOMAIN, domain.as_bytes());
+    if asked(code::BOOT_FILE) && config.option(code::BOOT_FILE).is_none() && !boot.file.is_empty() {
+        let _ = builder.option(code::BOOT_FILE, boot.file.as_bytes());
     }
+}
+
+fn on_request(builder: &mut Builder<'_>, config: &Config, message: &Message<'_>) {
+    for (code, data) in &config.options {
+        if !RESERVED.contains(code) && !USUAL.contains(code) && wants(message, *code) {
+            let _ = builder.option(*code, data);
+        }
+    }
+    let asked = message.option(code::PARAMETER_LIST).is_some_and(|list| list.contains(&code::DOMAIN_SEARCH));
+    if let Some(domain) = config.domain.as_deref()
+        && asked
+        && config.option(code::DOMAIN_SEARCH).is_none()
+        && let Some(list) = search_list(domain)
+    {
+        let _ = builder.option(code::DOMAIN_SEARCH, &list);
+    }
+}
+
+/// RFC 3397 §2: the name in DNS wire format.
+fn search_list(domain: &str) -> Option<Vec<u8>> {
+    let mut list = Vec::new();
+    for label in domain.strip_suffix('.').unwrap_or(domain).split('.') {
+        let length = u8::try_from(label.len()).ok().filter(|length| (1..=63).contains(length))?;
+        list.push(length);
+        list.extend_from_slice(label.as_bytes());
+    }
+    list.push(0);
+    (list.len() <= 255).then_some(list)
 }
 
 /// A refusal, always broadcast because the client's address is in doubt (RFC 2131 §4.3.2).

@@ -21,6 +21,8 @@ struct Request<'a> {
     name: Option<String>,
     host: Option<usize>,
     unix: u64,
+    /// Whether the answer may need the disk.
+    writable: bool,
 }
 
 impl Request<'_> {
@@ -63,31 +65,58 @@ fn accept(mac: Mac, payload: &[u8]) -> Result<(Message<'_>, MessageType), Drop> 
 
 impl Server {
     /// Handles the UDP payload of a packet that a guest sent to port 67; `mac` is the frame's source address.
-    /// `reply` should have room for 1500 bytes.
-    pub fn handle(&mut self, unix: u64, mac: Mac, payload: &[u8], reply: &mut [u8]) -> Outcome {
+    /// `writable` is false for a guest that has had its share of the disk: what needs no disk is answered all the
+    /// same, a renewal out of the time that is on record. `reply` should have room for 1500 bytes.
+    pub fn handle(
+        &mut self,
+        unix: u64,
+        mac: Mac,
+        payload: &[u8],
+        writable: bool,
+        reply: &mut [u8],
+    ) -> Outcome {
         self.table.sweep_held(unix, SWEEP_BATCH);
         // The IP datagram has to fit the network's MTU, whatever size the client claims to take.
         let mtu = if self.config.mtu == 0 { 1500 } else { usize::from(self.config.mtu) };
         let room = reply.len().min(mtu.max(576) - 28);
         let reply = reply.get_mut(..room).unwrap_or_default();
-        self.dispatch(unix, mac, payload, reply).unwrap_or_else(Outcome::Drop)
+        let (message, kind) = match accept(mac, payload) {
+            Ok(accepted) => accepted,
+            Err(reason) => return Outcome::Drop(reason),
+        };
+        let request = self.identify(message, mac, unix, writable);
+        request.and_then(|request| self.dispatch(&request, kind, reply)).unwrap_or_else(Outcome::Drop)
     }
 
-    fn dispatch(&mut self, unix: u64, mac: Mac, payload: &[u8], out: &mut [u8]) -> Result<Outcome, Drop> {
-        let (message, kind) = accept(mac, payload)?;
+    fn identify<'a>(
+        &self,
+        message: Message<'a>,
+        mac: Mac,
+        unix: u64,
+        writable: bool,
+    ) -> Result<Request<'a>, Drop> {
         let mut buffer = [0; 255];
         let id = message.joined(code::CLIENT_ID, &mut buffer).map_err(|_| Drop::Malformed)?;
         let id = id.filter(|id| !id.is_empty());
         let name = name::requested(&message);
         let host = self.hosts.find(id, mac, name.as_deref());
+        let id = id.filter(|_| !host.is_some_and(|host| self.hosts.any_client_id(host)));
         let client_id = id.map(<[u8]>::to_vec);
-        let request = Request { message, mac, key: Key::new(id, mac), client_id, name, host, unix };
+        Ok(Request { message, mac, key: Key::new(id, mac), client_id, name, host, unix, writable })
+    }
+
+    fn dispatch(
+        &mut self,
+        request: &Request<'_>,
+        kind: MessageType,
+        out: &mut [u8],
+    ) -> Result<Outcome, Drop> {
         match kind {
-            MessageType::Discover => self.discover(&request, out),
-            MessageType::Request => self.request(&request, out),
-            MessageType::Decline => self.decline(&request),
-            MessageType::Release => self.release(&request),
-            MessageType::Inform => self.inform(&request, out),
+            MessageType::Discover => self.discover(request, out),
+            MessageType::Request => self.request(request, out),
+            MessageType::Decline => self.decline(request),
+            MessageType::Release => self.release(request),
+            MessageType::Inform => self.inform(request, out),
             MessageType::Offer | MessageType::Ack | MessageType::Nak => Err(Drop::UnexpectedType),
         }
     }
@@ -112,6 +141,14 @@ impl Server {
                     .then_some(ip)
             }
         }
+    }
+
+    /// What this client gets for this address, at most what it asks for.
+    fn seconds(&self, request: &Request<'_>, ip: u32) -> u32 {
+        let own = request.host.filter(|host| self.hosts.ip(*host).is_none_or(|reserved| reserved == ip));
+        let own = own.and_then(|host| self.hosts.lease_seconds(host));
+        let configured = own.unwrap_or_else(|| self.config.seconds_at(Ipv4Addr::from_bits(ip)));
+        reply::lease_seconds(configured, &request.message)
     }
 
     fn mac_full(&self, mac: Mac) -> bool {
@@ -140,9 +177,18 @@ impl Server {
         found.ok_or(Drop::PoolExhausted)
     }
 
+    /// A client that discovers uses no address: one it may not have any more is free.
+    fn leave_what_does_not_fit(&mut self, request: &Request<'_>) {
+        let own = self.table.of(&request.key).filter(|own| own.phase == Phase::Bound);
+        if let Some(ip) = own.filter(|own| !self.fits(own)).map(Slot::ip) {
+            self.table.retire(ip, request.unix);
+        }
+    }
+
     fn discover(&mut self, request: &Request<'_>, out: &mut [u8]) -> Result<Outcome, Drop> {
+        self.leave_what_does_not_fit(request);
         let ip = self.choose(request)?;
-        let seconds = reply::lease_seconds(&self.config, &request.message);
+        let seconds = self.seconds(request, ip);
         let hostname = self.assign_name(request.host, request.name.clone(), ip, request.unix);
         let mut slot = request.slot(ip, hostname, 0, Undo::Keep);
         let lease = Some((&slot.lease, seconds));
@@ -177,9 +223,22 @@ impl Server {
             ciaddr
         };
         if !self.grantable(request, wanted.to_bits()) {
-            return Ok(Outcome::Reply(reply::nak(&self.config, &request.message, out)?));
+            return self.refuse(request, wanted, out);
         }
         self.bind(request, wanted.to_bits(), out)
+    }
+
+    /// NAK; a client refused what it had has lost it.
+    fn refuse(&mut self, request: &Request<'_>, wanted: Ipv4Addr, out: &mut [u8]) -> Result<Outcome, Drop> {
+        let reply = reply::nak(&self.config, &request.message, out)?;
+        let own = self.table.get(wanted.to_bits()).filter(|slot| {
+            slot.phase == Phase::Bound && slot.key == request.key && slot.lease.mac == request.mac
+        });
+        if own.is_none() {
+            return Ok(Outcome::Reply(reply));
+        }
+        self.table.retire(wanted.to_bits(), request.unix);
+        Ok(Outcome::Revoke { change: Change::Remove(wanted, request.mac), reply })
     }
 
     /// Whether the client may have this very address now.
@@ -194,7 +253,7 @@ impl Server {
         match self.table.of(&request.key) {
             Some(own) if own.ip() == ip => own.phase != Phase::Past || room,
             // Authoritative: an address nobody has is good even if the server has no record of the client.
-            Some(own) if own.phase == Phase::Past || !own.lease.live(request.unix) => {
+            Some(own) if own.phase == Phase::Past || !own.lease.live(request.unix) || !self.fits(own) => {
                 room && self.table.pool.is_free(ip)
             }
             Some(_) => false,
@@ -203,7 +262,10 @@ impl Server {
     }
 
     fn bind(&mut self, request: &Request<'_>, ip: u32, out: &mut [u8]) -> Result<Outcome, Drop> {
-        let seconds = reply::lease_seconds(&self.config, &request.message);
+        let seconds = self.seconds(request, ip);
+        if !request.writable {
+            return self.renew_from_record(request, ip, seconds, out);
+        }
         let expiry = match seconds {
             super::INFINITE => 0,
             _ => request.unix.saturating_add(seconds.into()),
@@ -227,6 +289,29 @@ impl Server {
         Ok(Outcome::Commit { change, reply })
     }
 
+    /// Answers without the disk: with what is left of the time that is on record, if that is worth having.
+    fn renew_from_record(
+        &self,
+        request: &Request<'_>,
+        ip: u32,
+        seconds: u32,
+        out: &mut [u8],
+    ) -> Result<Outcome, Drop> {
+        let slot = self.table.get(ip).ok_or(Drop::Busy)?;
+        let recorded = slot.phase == Phase::Bound && matches!(slot.undo, Undo::Keep);
+        let same = slot.key == request.key && slot.lease.mac == request.mac;
+        let left = match slot.lease.expiry {
+            0 => super::INFINITE,
+            expiry => u32::try_from(expiry.saturating_sub(request.unix)).unwrap_or(super::INFINITE),
+        };
+        if !recorded || !same || left < seconds / 2 {
+            return Err(Drop::Busy);
+        }
+        let lease = Some((&slot.lease, left.min(seconds)));
+        let reply = reply::positive(&self.config, &request.message, MessageType::Ack, lease, out)?;
+        Ok(Outcome::Reply(reply))
+    }
+
     /// The client's own slot at an address it gives up; nobody gives up for others.
     fn given_up(&self, request: &Request<'_>, ip: Ipv4Addr) -> Result<(u32, Phase), Drop> {
         if self.other_server(request) {
@@ -244,6 +329,9 @@ impl Server {
     fn decline(&mut self, request: &Request<'_>) -> Result<Outcome, Drop> {
         let ip = request.message.address(code::REQUESTED_IP).ok_or(Drop::NoAddress)?;
         let (bits, phase) = self.given_up(request, ip)?;
+        if phase == Phase::Bound && !request.writable {
+            return Err(Drop::Busy);
+        }
         self.table.quarantine(bits, request.unix.saturating_add(QUARANTINE_SECONDS));
         match phase {
             Phase::Bound => Ok(Outcome::Release(Change::Remove(ip, request.mac))),
@@ -257,6 +345,9 @@ impl Server {
         let (bits, phase) = self.given_up(request, ip)?;
         if phase != Phase::Bound {
             return Err(Drop::NotOwner);
+        }
+        if !request.writable {
+            return Err(Drop::Busy);
         }
         self.table.retire(bits, request.unix);
         Ok(Outcome::Release(Change::Remove(ip, request.mac)))

@@ -111,6 +111,11 @@ impl Table {
         self.slots.get(&ip)
     }
 
+    /// For changes that no index knows of.
+    pub(super) fn get_mut(&mut self, ip: u32) -> Option<&mut Slot> {
+        self.slots.get_mut(&ip)
+    }
+
     /// The slot of a client.
     pub(super) fn of(&self, key: &Key) -> Option<&Slot> {
         self.get(*self.by_key.get(key)?)

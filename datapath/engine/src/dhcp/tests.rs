@@ -21,14 +21,17 @@ pub(super) fn config(low: u8, high: u8) -> Config {
     Config {
         server: ip(1),
         prefix: 24,
-        ranges: vec![(ip(low), ip(high))],
-        hosts: vec![],
-        lease_seconds: 3600,
+        ranges: vec![range(low, high)],
         router: Some(ip(1)),
         dns: Some(ip(1)),
         domain: Some("lab.test".into()),
         mtu: 1500,
+        ..Config::default()
     }
+}
+
+pub(super) fn range(low: u8, high: u8) -> Range {
+    Range { first: ip(low), last: ip(high), lease_seconds: 3600 }
 }
 
 /// A message to the server; options are `(code, data)`.
@@ -47,16 +50,17 @@ pub(super) fn packet(kind: Type, mac: Mac, ciaddr: Ipv4Addr, options: &[(u8, &[u
 pub(super) struct Net {
     pub(super) server: Server,
     pub(super) now: u64,
+    pub(super) writable: bool,
     out: Vec<u8>,
 }
 
 impl Net {
     pub(super) fn new(config: Config) -> Self {
-        Self { server: Server::new(config, 7), now: NOW, out: vec![0; 1500] }
+        Self { server: Server::new(config, 7), now: NOW, writable: true, out: vec![0; 1500] }
     }
 
     pub(super) fn send(&mut self, mac: Mac, payload: &[u8]) -> Outcome {
-        self.server.handle(self.now, mac, payload, &mut self.out)
+        self.server.handle(self.now, mac, payload, self.writable, &mut self.out)
     }
 
     pub(super) fn say(&mut self, kind: Type, mac: Mac, ciaddr: Ipv4Addr, options: &[(u8, &[u8])]) -> Outcome {
@@ -124,7 +128,7 @@ pub(super) fn acked(outcome: &Outcome) -> Lease {
 #[track_caller]
 pub(super) fn refused(outcome: &Outcome) -> Reply {
     match outcome {
-        Outcome::Reply(reply) if reply.kind == Type::Nak => *reply,
+        Outcome::Reply(reply) | Outcome::Revoke { reply, .. } if reply.kind == Type::Nak => *reply,
         other => panic!("{other:?}"),
     }
 }
@@ -165,7 +169,7 @@ fn d1_four_way_exchange_and_options() {
 #[test]
 fn d1_isolated_and_infinite() {
     let mut settings = config(10, 20);
-    (settings.router, settings.lease_seconds) = (None, INFINITE);
+    (settings.router, settings.ranges[0].lease_seconds) = (None, INFINITE);
     let mut net = Net::new(settings);
     let offered = net.discover(mac(1), &[]).unwrap();
     let outcome = net.select(mac(1), offered, &[]);
@@ -384,7 +388,7 @@ fn d12_d13_header_checks() {
     assert_eq!(net.send(mac(1), &good[..200]), Outcome::Drop(Drop::Malformed));
     assert!(matches!(net.send(mac(1), &good), Outcome::Reply(_)));
     let mut tiny = [0; 100];
-    assert_eq!(net.server.handle(NOW, mac(1), &good, &mut tiny), Outcome::Drop(Drop::NoSpace));
+    assert_eq!(net.server.handle(NOW, mac(1), &good, true, &mut tiny), Outcome::Drop(Drop::NoSpace));
 }
 
 #[test]
@@ -438,7 +442,8 @@ fn d16_host_names() {
 #[test]
 fn d16_names_are_not_taken_over() {
     let mut settings = config(10, 20);
-    let fixed = Reservation { mac: Some(mac(9)), name: Some("db".into()), ip: Some(ip(5)), client_id: None };
+    let fixed =
+        Reservation { mac: Some(mac(9)), name: Some("db".into()), ip: Some(ip(5)), ..Reservation::default() };
     settings.hosts = vec![fixed];
     let mut net = Net::new(settings);
     let first = net.lease(mac(1), &[(12, b"web")]);

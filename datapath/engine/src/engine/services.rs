@@ -22,6 +22,10 @@ use crate::uplink::dhcp_client::{Change, DhcpClient};
 
 /// Replies that wait for the disk at the same time.
 const PENDING: usize = 256;
+/// Lease changes that one port gets written in one go: a VM full of containers starts at once. After that one each
+/// [`LEASE_REFILL_NS`], so that no guest keeps the disk busy with its renewals.
+const LEASE_BURST: u32 = 64;
+const LEASE_REFILL_NS: u64 = 500_000_000;
 /// Largest DNS message (TCP).
 const DNS_MAX: usize = 65_535;
 /// How often idle TCP connections and DHCP clients are looked at.
@@ -36,6 +40,28 @@ struct NetworkServices {
     restored: Vec<dhcp::Lease>,
 }
 
+/// What one port may still have written to disk for its leases.
+struct LeaseBudget {
+    tokens: u32,
+    filled: Time,
+}
+
+impl LeaseBudget {
+    fn available(&mut self, now: Time) -> bool {
+        let elapsed = now.0.saturating_sub(self.filled.0) / LEASE_REFILL_NS;
+        if elapsed > 0 {
+            let fresh = u32::try_from(elapsed).unwrap_or(u32::MAX);
+            self.tokens = self.tokens.saturating_add(fresh).min(LEASE_BURST);
+            self.filled = Time(self.filled.0.saturating_add(elapsed.saturating_mul(LEASE_REFILL_NS)));
+        }
+        self.tokens > 0
+    }
+
+    fn spend(&mut self) {
+        self.tokens = self.tokens.saturating_sub(1);
+    }
+}
+
 /// An ACK whose lease is on its way to the disk.
 struct Pending {
     network: u16,
@@ -43,6 +69,7 @@ struct Pending {
     frame: Vec<u8>,
     ip: Ipv4Addr,
     mac: Mac,
+    expiry: u64,
 }
 
 pub(super) struct Services {
@@ -51,6 +78,8 @@ pub(super) struct Services {
     forwarder: Forwarder,
     sockets: (u16, u16),
     pending: BTreeMap<u32, Pending>,
+    /// One a port, gone with it.
+    budgets: BTreeMap<PortId, LeaseBudget>,
     ticket: u32,
     clients: BTreeMap<u16, DhcpClient>,
     buffer: Box<[u8]>,
@@ -78,6 +107,7 @@ impl Services {
             forwarder: Forwarder::new(seed),
             sockets: (0, 0),
             pending: BTreeMap::new(),
+            budgets: BTreeMap::new(),
             ticket: 0,
             clients: BTreeMap::new(),
             buffer: vec![0; DNS_MAX].into_boxed_slice(),
@@ -107,6 +137,12 @@ impl Services {
             self.forwarder.set_sockets(sockets.0, sockets.1);
         }
         self.clients.retain(|&id, _| snapshot.uplink(id).is_some_and(|u| u.subnet.is_none()));
+        self.budgets.retain(|&port, _| snapshot.port(port).is_some());
+    }
+
+    fn budget(&mut self, port: PortId) -> &mut LeaseBudget {
+        let full = LeaseBudget { tokens: LEASE_BURST, filled: Time::default() };
+        self.budgets.entry(port).or_insert(full)
     }
 
     fn apply_network(&mut self, id: u16, network: &Network) {
@@ -164,13 +200,15 @@ impl State {
         }
         let payload = gateway::udp_payload(frame, packet).ok_or(DropReason::IpMalformed)?;
         let mac = pontoon_wire::ethernet::source(frame).ok_or(DropReason::Runt)?;
+        let writable = self.services.budget(context.ingress).available(context.now.mono);
         let server = self.services.network(id).dhcp.as_mut().ok_or(DropReason::DhcpIgnored)?;
         let room = self.scratch.get_mut(UDP_HEADERS..).unwrap_or_default();
-        match server.handle(context.now.unix, mac, payload, room) {
+        match server.handle(context.now.unix, mac, payload, writable, room) {
             dhcp::Outcome::Drop(dhcp::Drop::PoolExhausted) => {
                 context.out.event(Event::PoolExhausted { network: &network.name });
                 Err(DropReason::DhcpPoolExhausted)
             }
+            dhcp::Outcome::Drop(dhcp::Drop::Busy) => Err(DropReason::DhcpRate),
             dhcp::Outcome::Drop(_) => Err(DropReason::DhcpIgnored),
             dhcp::Outcome::Reply(reply) => {
                 let length = seal(&mut self.scratch, network, &reply).ok_or(DropReason::DhcpIgnored)?;
@@ -179,14 +217,27 @@ impl State {
             }
             dhcp::Outcome::Commit { change, reply } => {
                 let length = seal(&mut self.scratch, network, &reply).ok_or(DropReason::DhcpIgnored)?;
+                self.services.budget(context.ingress).spend();
                 self.commit(context, id, &change, length)
             }
+            dhcp::Outcome::Revoke { change, reply } => {
+                let length = seal(&mut self.scratch, network, &reply).ok_or(DropReason::DhcpIgnored)?;
+                context.send_plain(context.ingress, self.scratch.get(..length).unwrap_or_default());
+                self.note_removal(context, id, &change);
+                Ok(())
+            }
             dhcp::Outcome::Release(change) => {
-                self.services.ticket = self.services.ticket.wrapping_add(1);
-                context.out.lease(id, self.services.ticket, lease_change(&change));
+                self.note_removal(context, id, &change);
                 Ok(())
             }
         }
+    }
+
+    /// Nobody waits for the disk here.
+    fn note_removal<E: Egress>(&mut self, context: &mut Context<'_, E>, id: u16, change: &dhcp::Change) {
+        self.services.budget(context.ingress).spend();
+        self.services.ticket = self.services.ticket.wrapping_add(1);
+        context.out.lease(id, self.services.ticket, lease_change(change));
     }
 
     /// Keeps the reply in the scratch buffer until its lease is on disk.
@@ -197,9 +248,9 @@ impl State {
         change: &dhcp::Change,
         length: usize,
     ) -> Decision {
-        let (ip, mac) = match change {
-            dhcp::Change::Set(lease) => (lease.ip, lease.mac),
-            dhcp::Change::Remove(ip, mac) => (*ip, *mac),
+        let (ip, mac, expiry) = match change {
+            dhcp::Change::Set(lease) => (lease.ip, lease.mac, lease.expiry),
+            dhcp::Change::Remove(ip, mac) => (*ip, *mac, 0),
         };
         let services = &mut self.services;
         if services.pending.len() >= PENDING {
@@ -210,7 +261,8 @@ impl State {
         }
         services.ticket = services.ticket.wrapping_add(1);
         let frame = self.scratch.get(..length).unwrap_or_default().to_vec();
-        services.pending.insert(services.ticket, Pending { network, port: context.ingress, frame, ip, mac });
+        let pending = Pending { network, port: context.ingress, frame, ip, mac, expiry };
+        services.pending.insert(services.ticket, pending);
         context.out.lease(network, services.ticket, lease_change(change));
         Ok(())
     }
@@ -224,10 +276,13 @@ impl State {
         out: &mut impl Egress,
     ) {
         let Some(pending) = self.services.pending.remove(&ticket) else { return };
-        if !ok {
-            if let Some(server) = &mut self.services.network(pending.network).dhcp {
-                server.commit_failed(pending.ip, pending.mac);
+        if let Some(server) = &mut self.services.network(pending.network).dhcp {
+            match ok {
+                true => server.committed(pending.ip, pending.mac, pending.expiry),
+                false => server.commit_failed(pending.ip, pending.mac),
             }
+        }
+        if !ok {
             self.drops.count(DropReason::DhcpDisk);
         } else if snapshot.port(pending.port).is_some_and(|port| !matches!(port.role, Role::Down { .. })) {
             out.transmit(pending.port, FrameRef { vnet: vnet::Header::default(), bytes: &pending.frame });
