@@ -151,7 +151,7 @@ impl State {
             live.xml.clone_from(&xml);
             live.network.clone_from(&next);
         }
-        let document = |live| document::build(live, &self.failed, 0);
+        let document = |live| document::build(live, &self.failed, &self.resolvers);
         if document(&changed) == document(&self.live) {
             self.live = changed;
             self.write_note();

@@ -6,17 +6,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::Ipv4Net;
 use pontoon_netxml::{Ip, Mode, Network as Definition};
 use pontoon_proto::Document;
-use pontoon_proto::document::{
-    Bridging, Dhcp, DhcpHost, Dns, Forward, Network, Port, PortBridging, Role, Uplink,
-};
+use pontoon_proto::document::{Bridging, Forward, Network, Port, PortBridging, Role, Uplink};
 
 use crate::live::{Live, LiveNetwork};
-use crate::resolvers::SOCKETS_EACH;
+use crate::resolvers::{Resolvers, SOCKETS_EACH};
+use crate::{dhcp, dns};
 
 /// libvirt's range of external ports.
 pub(crate) const NAT_PORTS: (u16, u16) = (1024, 65535);
-/// dnsmasq's default, one hour.
-const LEASE_SECONDS: u32 = 3600;
 const DEFAULT_MTU: u16 = 1500;
 /// IEEE 802.1D.
 const AGEING_SECONDS: u32 = 300;
@@ -25,7 +22,8 @@ const GUEST_ADDRESSES: u16 = 256;
 const HOST_ADDRESSES: u16 = 64;
 
 /// `failed` ports are left out until they are attached anew.
-pub(crate) fn build(live: &Live, failed: &BTreeSet<u16>, resolvers: u16) -> Document {
+pub(crate) fn build(live: &Live, failed: &BTreeSet<u16>, resolvers: &Resolvers) -> Document {
+    let resolver_epochs = resolvers.epochs();
     let mut ports = Vec::new();
     for net in &live.networks {
         let role = Role::Host { network: net.id };
@@ -61,11 +59,12 @@ pub(crate) fn build(live: &Live, failed: &BTreeSet<u16>, resolvers: u16) -> Docu
     ports.retain(|port| !failed.contains(&port.id));
     Document {
         generation: live.generation,
-        networks: live.networks.iter().map(network).collect(),
+        networks: live.networks.iter().map(|live| network(live, resolvers)).collect(),
         uplinks: live.uplinks.iter().map(uplink).collect(),
         ports,
-        resolvers,
-        sockets_per_resolver: if resolvers == 0 { 0 } else { SOCKETS_EACH },
+        resolvers: u16::try_from(resolver_epochs.len()).unwrap_or(0),
+        sockets_per_resolver: if resolver_epochs.is_empty() { 0 } else { SOCKETS_EACH },
+        resolver_epochs,
     }
 }
 
@@ -80,7 +79,7 @@ fn uplink(uplink: &crate::live::LiveUplink) -> Uplink {
     }
 }
 
-fn network(live: &LiveNetwork) -> Network {
+fn network(live: &LiveNetwork, resolvers: &Resolvers) -> Network {
     let definition = &live.network;
     Network {
         id: live.id,
@@ -91,8 +90,8 @@ fn network(live: &LiveNetwork) -> Network {
         mtu: mtu(definition),
         uplink: live.uplink,
         nat_ports: definition.forward.nat_ports.unwrap_or(NAT_PORTS),
-        dhcp: dhcp_ip(definition).map(dhcp),
-        dns: dns(definition),
+        dhcp: dhcp_ip(definition).map(|ip| dhcp::describe(definition, ip)),
+        dns: dns::describe(definition, resolvers),
         ageing_seconds: AGEING_SECONDS,
         bridging: Bridging::default(),
     }
@@ -109,52 +108,12 @@ pub(crate) fn address(definition: &Definition) -> Option<Ipv4Net> {
     Ipv4Net::new(v4(ip.address)?, ip.prefix).ok()
 }
 
+/// An empty `<dhcp>` serves nobody.
 pub(crate) fn dhcp_ip(definition: &Definition) -> Option<&Ip> {
     definition.ips.iter().find(|ip| ip.has_dhcp() && ip.address.is_ipv4())
 }
 
-fn dhcp(ip: &Ip) -> Dhcp {
-    let ranges = ip.ranges.iter().filter_map(|range| Some((v4(range.start)?, v4(range.end)?))).collect();
-    let hosts = ip.hosts.iter().map(|host| DhcpHost {
-        mac: host.mac,
-        client_id: host.id.as_deref().and_then(client_id),
-        name: host.name.clone(),
-        ip: host.ip.and_then(v4),
-    });
-    let lease = ip.ranges.iter().find_map(|range| range.lease);
-    let lease_seconds = match lease.map(pontoon_netxml::Lease::seconds) {
-        None => LEASE_SECONDS,
-        Some(None) => u32::MAX,
-        Some(Some(seconds)) => u32::try_from(seconds).unwrap_or(u32::MAX),
-    };
-    Dhcp { ranges, hosts: hosts.collect(), lease_seconds }
-}
-
-/// dnsmasq's forms: hex octets with colons, else the text itself.
-fn client_id(text: &str) -> Option<Vec<u8>> {
-    let text = text.strip_prefix("id:").unwrap_or(text);
-    let octets: Option<Vec<u8>> = text
-        .split(':')
-        .map(|octet| (octet.len() <= 2).then(|| u8::from_str_radix(octet, 16).ok()).flatten())
-        .collect();
-    let id = octets.filter(|_| text.contains(':')).unwrap_or_else(|| text.as_bytes().to_vec());
-    (!id.is_empty()).then_some(id)
-}
-
-fn dns(definition: &Definition) -> Dns {
-    let given = &definition.dns;
-    let hosts = given.hosts.iter().filter_map(|host| Some((v4(host.ip)?, host.names.clone()))).collect();
-    Dns {
-        enabled: given.enabled() && address(definition).is_some(),
-        domain: definition.domain.as_ref().map(|domain| domain.name.clone()),
-        local_only: definition.domain.as_ref().is_some_and(|domain| domain.local_only),
-        forward_plain_names: given.forward_plain_names.unwrap_or(false),
-        hosts,
-        txt: given.txt.iter().map(|txt| (txt.name.clone(), txt.value.clone())).collect(),
-    }
-}
-
-fn v4(address: IpAddr) -> Option<Ipv4Addr> {
+pub(crate) fn v4(address: IpAddr) -> Option<Ipv4Addr> {
     match address {
         IpAddr::V4(address) => Some(address),
         IpAddr::V6(_) => None,
@@ -164,6 +123,7 @@ fn v4(address: IpAddr) -> Option<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pontoon_proto::document::DhcpRange;
 
     const XML: &str = "<network><name>n</name><uuid>3e3fce45-4f53-4fa7-bb32-11f34168b82b</uuid>\
         <bridge name='virbr1'/><mac address='52:54:00:01:02:03'/><domain name='lab' localOnly='yes'/>\
@@ -178,25 +138,20 @@ mod tests {
             networks: vec![LiveNetwork::new(2, 7, None, definition)],
             ..Live::default()
         };
-        let document = build(&live, &BTreeSet::new(), 1);
+        let mut resolvers = Resolvers::read(std::path::Path::new("/nonexistent"));
+        resolvers.arrange(&["127.0.0.1:53".parse().expect("address")]);
+        let document = build(&live, &BTreeSet::new(), &resolvers);
         assert_eq!((document.generation, document.resolvers, document.sockets_per_resolver), (3, 1, 32));
         let network = &document.networks[0];
         assert_eq!(network.forward, Forward::Isolated);
         assert_eq!(network.address, Some("10.1.0.1/24".parse().expect("net")));
         assert_eq!((network.mtu, network.nat_ports), (1500, (1024, 65535)));
         let dhcp = network.dhcp.as_ref().expect("dhcp");
-        assert_eq!(dhcp.ranges, [(Ipv4Addr::new(10, 1, 0, 2), Ipv4Addr::new(10, 1, 0, 9))]);
+        let (first, last) = (Ipv4Addr::new(10, 1, 0, 2), Ipv4Addr::new(10, 1, 0, 9));
+        assert_eq!(dhcp.ranges, [DhcpRange { first, last, lease_seconds: 3600 }]);
         assert_eq!(dhcp.hosts[0].ip, Some(Ipv4Addr::new(10, 1, 0, 5)));
-        assert_eq!(dhcp.lease_seconds, 3600);
         assert!(network.dns.local_only && network.dns.domain.as_deref() == Some("lab"));
         assert_eq!(document.ports[0].role, Role::Host { network: 2 });
-        assert!(build(&live, &BTreeSet::from([7]), 0).ports.is_empty());
-    }
-
-    #[test]
-    fn client_ids_are_octets_or_text() {
-        assert_eq!(client_id("01:52:aB"), Some(vec![1, 0x52, 0xab]));
-        assert_eq!(client_id("printer"), Some(b"printer".to_vec()));
-        assert_eq!(client_id(""), None);
+        assert!(build(&live, &BTreeSet::from([7]), &resolvers).ports.is_empty());
     }
 }

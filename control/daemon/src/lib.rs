@@ -5,6 +5,8 @@ mod api;
 mod args;
 mod change;
 mod defaults;
+mod dhcp;
+mod dns;
 mod document;
 mod events;
 mod failure;

@@ -89,6 +89,11 @@ impl Link {
     }
 
     pub(crate) fn send(&self, message: &ToDatapath, fds: &[OwnedFd]) -> Answer<()> {
+        let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        self.send_borrowed(message, &borrowed)
+    }
+
+    pub(crate) fn send_borrowed(&self, message: &ToDatapath, fds: &[BorrowedFd<'_>]) -> Answer<()> {
         send(&self.writer, message, fds)
             .map_err(|error| internal(format!("cannot reach the datapath process: {error}")))
     }
@@ -149,10 +154,13 @@ impl Link {
     }
 }
 
-pub(crate) fn send(writer: &Mutex<UnixStream>, message: &ToDatapath, fds: &[OwnedFd]) -> io::Result<()> {
-    let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+pub(crate) fn send(
+    writer: &Mutex<UnixStream>,
+    message: &ToDatapath,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let stream = writer.lock().unwrap_or_else(PoisonError::into_inner);
-    codec::send(&stream, message, &borrowed).inspect_err(|error| {
+    codec::send(&stream, message, fds).inspect_err(|error| {
         // Half a message may be out, and what followed would be read as its rest.
         if error.kind() != io::ErrorKind::InvalidInput {
             let _ = stream.shutdown(std::net::Shutdown::Both);

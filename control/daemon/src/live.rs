@@ -195,7 +195,8 @@ mod tests {
             uplinks: vec![uplink],
             ..Live::default()
         };
-        let running = crate::document::build(&live, &BTreeSet::from([7, 8]), 0);
+        let none = crate::resolvers::Resolvers::read(Path::new("/nonexistent"));
+        let running = crate::document::build(&live, &BTreeSet::from([7, 8]), &none);
         assert_eq!(live.keep_running(&running), BTreeSet::from([7, 8]));
         assert_eq!((live.networks.len(), live.uplinks.len()), (1, 1));
         assert!(live.keep_running(&Document::default()).is_empty());

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -99,7 +99,7 @@ impl Daemon {
             self.supervisor.workers = state.workers;
             state.adopt(handed.ports);
             state.link = Some(link);
-            state.send_resolvers().and_then(|()| state.apply())
+            state.apply()
         } else {
             state.link = Some(self.supervisor.start(&self.notifier)?);
             self.restart_at = Instant::now() + TICK;
@@ -154,11 +154,10 @@ impl Daemon {
             return TICK;
         }
         state.repair();
-        if state.resolvers.changed() {
-            tracing::info!("resolvers changed: {:?}", state.resolvers.servers());
-            if let Err(failure) = state.send_resolvers().and_then(|()| state.apply()) {
-                tracing::error!("resolvers: {}", failure.message);
-            }
+        if state.resolvers.follow()
+            && let Err(failure) = state.apply()
+        {
+            tracing::error!("resolvers: {}", failure.message);
         }
         if state.failed.is_empty() { QUIET_TICK } else { TICK }
     }
@@ -191,7 +190,7 @@ impl Daemon {
         let Some(writer) = state.link.as_ref().map(link::Link::writer) else {
             return;
         };
-        let server = state.resolvers.servers().get(usize::from(resolver)).copied();
+        let server = state.resolvers.at(resolver);
         drop(state);
         let connects = Arc::clone(&self.connects);
         let crowded = connects.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTS;
@@ -205,6 +204,7 @@ impl Daemon {
                 }
                 None => Vec::new(),
             };
+            let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
             if let Err(error) = link::send(&writer, &ToDatapath::Tcp { ticket }, &fds) {
                 tracing::debug!("TCP socket for the datapath: {error}");
             }

@@ -1,22 +1,24 @@
 //! All that control knows, behind one lock, and the one way to change what the datapath runs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::OwnedFd;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use pontoon_netxml::Network;
+use pontoon_proto::codec::MAX_FDS;
 use pontoon_proto::message::{PortKind, ToDatapath};
 
-use crate::document;
 use crate::events::Events;
 use crate::failure::{Answer, internal, operation};
 use crate::known::Known;
 use crate::leases;
 use crate::link::Link;
 use crate::live::Live;
-use crate::resolvers::{Resolvers, SOCKETS_EACH};
+use crate::resolvers::Resolvers;
 use crate::store::{Store, replace};
+use crate::{dns, document};
 
 /// Descriptors of a port, kept so that the device outlives the datapath.
 pub(crate) struct Held {
@@ -79,9 +81,14 @@ impl State {
     /// Sends the document, waits until it runs, and notes it.
     pub(crate) fn apply(&mut self) -> Answer<()> {
         self.live.generation += 1;
-        let resolvers = u16::try_from(self.resolvers.servers().len()).unwrap_or(0);
-        let document = document::build(&self.live, &self.failed, resolvers);
+        let wanted = self.wanted_resolvers();
+        self.resolvers.arrange(&wanted);
+        if self.resolvers.unsent() {
+            self.send_resolvers()?;
+        }
+        let document = document::build(&self.live, &self.failed, &self.resolvers);
         self.link()?.apply(document)?;
+        self.resolvers.sent();
         self.write_note();
         Ok(())
     }
@@ -130,12 +137,28 @@ impl State {
         self.link()?.send(&message, &[file.into()])
     }
 
-    pub(crate) fn send_resolvers(&self) -> Answer<()> {
-        let sockets = self.resolvers.sockets();
-        let sockets = sockets.map_err(|error| internal(format!("sockets to the resolvers: {error}")))?;
-        let resolvers = u16::try_from(self.resolvers.servers().len()).unwrap_or(0);
-        let sockets_per_resolver = if resolvers == 0 { 0 } else { SOCKETS_EACH };
-        self.link()?.send(&ToDatapath::Resolvers { resolvers, sockets_per_resolver }, &sockets)
+    /// The host's resolvers and those that active networks name. A gateway's own address is none: its queries would
+    /// come back to it.
+    fn wanted_resolvers(&self) -> Vec<SocketAddr> {
+        let networks = || self.live.networks.iter().map(|live| &live.network);
+        let gateways: BTreeSet<IpAddr> = networks().flat_map(|n| n.ips.iter().map(|ip| ip.address)).collect();
+        let mut wanted: Vec<SocketAddr> = Vec::new();
+        for server in self.resolvers.of_host().iter().copied().chain(networks().flat_map(dns::servers)) {
+            if !gateways.contains(&server.ip()) && !wanted.contains(&server) {
+                wanted.push(server);
+            }
+        }
+        wanted
+    }
+
+    fn send_resolvers(&self) -> Answer<()> {
+        let sockets: Vec<BorrowedFd<'_>> = self.resolvers.sockets().map(AsFd::as_fd).collect();
+        let mut first = 0;
+        for part in sockets.chunks(MAX_FDS) {
+            self.link()?.send_borrowed(&ToDatapath::Resolvers { first }, part)?;
+            first += u16::try_from(part.len()).unwrap_or(0);
+        }
+        Ok(())
     }
 
     /// Gives a fresh datapath all that is active.
@@ -153,9 +176,7 @@ impl State {
                 tracing::error!("leases of network '{}': {}", live.network.name, failure.message);
             }
         }
-        if let Err(failure) = self.send_resolvers() {
-            tracing::error!("resolvers: {}", failure.message);
-        }
+        self.resolvers.send_again();
         self.apply()
     }
 

@@ -7,6 +7,7 @@
 //! XML of one port.
 
 mod device;
+mod dnsmasq;
 mod element;
 mod error;
 mod escape;
@@ -22,6 +23,7 @@ mod warnings;
 mod write;
 
 pub use device::*;
+pub use dnsmasq::{DhcpData, DnsmasqOption, Server};
 pub use element::{Content, Element};
 pub use error::Error;
 pub use ipnet::Ipv4Net;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::Ipv4Net;
 use crate::device::{Driver, PciAddress, VirtualPort};
+use crate::dnsmasq::DnsmasqOption;
 use crate::element::Element;
 
 /// One virtual network, as defined by a `<network>` document.
@@ -365,5 +366,10 @@ impl Network {
     /// The IPv4 part that offers DHCP, when there is one.
     pub fn dhcp4(&self) -> Option<&Ip> {
         self.ips.iter().find(|ip| ip.has_dhcp() && ip.address.is_ipv4())
+    }
+
+    /// Lines of dnsmasq's configuration that act.
+    pub fn dnsmasq(&self) -> impl Iterator<Item = DnsmasqOption> {
+        self.dnsmasq_options.iter().filter_map(|line| DnsmasqOption::parse(line))
     }
 }

@@ -1,7 +1,7 @@
 //! What is accepted but does nothing, and what can not run.
 
 use crate::error::{Class, Error};
-use crate::{Mode, Network, VirtualPortKind};
+use crate::{DnsmasqOption, Mode, Network, VirtualPortKind};
 
 type Present = fn(&Network) -> bool;
 
@@ -15,7 +15,6 @@ const NOT_ACTING: &[(&str, Present)] = &[
     ("<bandwidth>", |n| n.bandwidth.is_some()),
     ("<virtualport>", |n| n.virtualport.is_some()),
     ("<portgroup>", |n| !n.portgroups.is_empty()),
-    ("<dnsmasq:options>", |n| !n.dnsmasq_options.is_empty()),
     ("<tftp>", |n| n.ips.iter().any(|ip| ip.tftp_root.is_some())),
     ("<dhcp> of an IPv6 address", |n| n.ips.iter().any(|ip| ip.has_dhcp() && ip.address.is_ipv6())),
     ("trustGuestRxFilters", |n| n.trust_guest_rx_filters.is_some()),
@@ -32,7 +31,13 @@ impl Network {
         let idle = self.not_acting().into_iter().map(|name| format!("{name} is kept but has no effect yet"));
         let unknown =
             self.unknown.iter().map(|name| format!("{name} is not part of the format and is ignored"));
-        idle.chain(unknown).chain(self.gateways_in_ranges()).collect()
+        idle.chain(unknown).chain(self.idle_options()).chain(self.gateways_in_ranges()).collect()
+    }
+
+    /// Lines for dnsmasq that mean nothing here.
+    fn idle_options(&self) -> impl Iterator<Item = String> {
+        let idle = self.dnsmasq_options.iter().filter(|line| DnsmasqOption::parse(line).is_none());
+        idle.map(|line| format!("<dnsmasq:option value='{line}'/> is kept but has no effect"))
     }
 
     /// A range may hold the gateway's address, which is then never given out.

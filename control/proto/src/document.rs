@@ -1,8 +1,8 @@
 //! The desired state of the datapath, complete in itself. Control builds it, the datapath compiles it.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 /// Six octets, in the order they are sent.
@@ -16,9 +16,13 @@ pub struct Document {
     pub networks: Vec<Network>,
     pub uplinks: Vec<Uplink>,
     pub ports: Vec<Port>,
-    /// How many resolvers the host has, and how many connected sockets of each were passed.
+    /// How many resolvers there are, the host's and those that networks name, and how many connected sockets of each
+    /// were passed.
     pub resolvers: u16,
     pub sockets_per_resolver: u16,
+    /// One number a resolver, another whenever its sockets are others.
+    #[serde(default)]
+    pub resolver_epochs: Vec<u32>,
 }
 
 /// One virtual network.
@@ -101,31 +105,97 @@ pub enum Forward {
     Bridge,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Dhcp {
-    /// Inclusive pools.
-    pub ranges: Vec<(Ipv4Addr, Ipv4Addr)>,
+    pub ranges: Vec<DhcpRange>,
     pub hosts: Vec<DhcpHost>,
-    /// `u32::MAX` is infinite.
+    /// Of addresses in no range; `u32::MAX` is infinite.
+    pub lease_seconds: u32,
+    pub boot: Option<DhcpBoot>,
+    /// Code and data. Sent to those who ask; in place of what the server says itself, and empty instead of it.
+    pub options: Vec<(u8, Vec<u8>)>,
+    /// Addresses of the gateway besides the network's.
+    pub own: Vec<Ipv4Addr>,
+}
+
+/// Inclusive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DhcpRange {
+    pub first: Ipv4Addr,
+    pub last: Ipv4Addr,
     pub lease_seconds: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DhcpHost {
     pub mac: Option<Mac>,
     pub client_id: Option<Vec<u8>>,
+    /// The host is its MAC address, whatever identifier it sends.
+    pub any_client_id: bool,
     pub name: Option<String>,
     pub ip: Option<Ipv4Addr>,
+    /// `None`: that of the address's range.
+    pub lease_seconds: Option<u32>,
+}
+
+/// What a guest that boots from the network is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DhcpBoot {
+    pub file: String,
+    pub server_name: String,
+    /// `None`: the gateway.
+    pub next_server: Option<Ipv4Addr>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Dns {
     pub enabled: bool,
     pub domain: Option<String>,
+    /// Unknown names of `domain` do not exist, even if an upstream is named for it.
     pub local_only: bool,
     pub forward_plain_names: bool,
-    pub hosts: Vec<(Ipv4Addr, Vec<String>)>,
+    pub hosts: Vec<(IpAddr, Vec<String>)>,
     pub txt: Vec<(String, String)>,
+    pub srv: Vec<Srv>,
+    /// Alias, which may begin with `*.`, and target.
+    pub cnames: Vec<(String, String)>,
+    /// Domains whose every name has one address, or does not exist; the empty one is all.
+    pub domains: Vec<(String, Option<IpAddr>)>,
+    /// Subnets of the network.
+    pub reverse: Vec<Reverse>,
+    /// Who is asked for what is not known here; the longest domain that fits counts. None: nobody is asked.
+    pub upstreams: Vec<Upstream>,
+    /// Answers kept; 0 keeps none.
+    pub cache_size: u32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Srv {
+    /// With the underscores, e.g. `_ldap._tcp.example.com`.
+    pub name: String,
+    /// `None`: the service is not available.
+    pub target: Option<String>,
+    pub port: u16,
+    pub priority: u16,
+    pub weight: u16,
+}
+
+/// Reverse names of a subnet leave only if an upstream is named for them, and never if it is `alone`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reverse {
+    pub subnet: IpNet,
+    pub alone: bool,
+}
+
+/// Resolvers for one domain, or for all that no other names, tried in this order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upstream {
+    pub domain: Option<String>,
+    /// Places in the list of resolvers.
+    pub resolvers: Vec<u16>,
 }
 
 /// Where NAT leaves. The interface itself is a descriptor that comes with [`crate::message::ToDatapath::Attach`].

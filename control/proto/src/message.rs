@@ -18,9 +18,9 @@ pub enum ToDatapath {
     Attach { port: u16, kind: PortKind, vnet_header: bool },
     /// The lease log of one network (one descriptor, opened for append) and what it held.
     LeaseLog { network: u16, leases: Vec<Lease> },
-    /// Connected UDP sockets to the host's resolvers (`resolvers * sockets_per_resolver` descriptors, grouped by
-    /// resolver), replacing all earlier ones.
-    Resolvers { resolvers: u16, sockets_per_resolver: u16 },
+    /// Connected UDP sockets to resolvers, grouped by resolver, as many as fit into a message: those from place `first`
+    /// on. From place 0 a list begins that takes the place of the one in use with the document that follows.
+    Resolvers { first: u16 },
     /// One connected TCP socket, the answer to [`ToControl::NeedTcp`]; no descriptor when it could not be made.
     Tcp { ticket: u32 },
     /// The whole desired state. Ports and networks it does not name are closed.

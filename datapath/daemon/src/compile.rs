@@ -1,21 +1,25 @@
 //! Control's document to the engine's snapshot. The only place that knows both; every reference is checked here.
 
+#[path = "compile_services.rs"]
+mod services;
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use pontoon_engine::snapshot::{Forward, Network, Port, Role, Snapshot, Subnet, Uplink};
 use pontoon_engine::switch::MacTable;
-use pontoon_engine::{PortId, dhcp, dns};
+use pontoon_engine::{PortId, dhcp};
 use pontoon_proto::document::{self, Document};
-use pontoon_proto::{codec, message};
+use pontoon_proto::message;
 
 use crate::bridging;
 use crate::queues::MAX_PORTS;
 
 /// Ids of networks and uplinks are below this.
 pub(crate) const MAX_IDS: usize = 4096;
+/// Sockets to all resolvers.
+const MAX_SOCKETS: usize = 4096;
 /// The smallest MTU IPv4 allows.
 const MIN_MTU: u16 = 68;
 
@@ -35,15 +39,18 @@ impl Running {
         let networks = self.networks(&document, seed)?;
         let uplinks = self.uplinks(&document)?;
         let sockets = usize::from(document.resolvers) * usize::from(document.sockets_per_resolver);
-        if sockets > codec::MAX_FDS {
-            return refuse("sockets_per_resolver", "more sockets than one message carries");
+        if sockets > MAX_SOCKETS {
+            return refuse("sockets_per_resolver", format_args!("{sockets} sockets are over {MAX_SOCKETS}"));
         }
+        // A document without epochs has sockets that never change.
+        let mut resolvers = document.resolver_epochs.clone();
+        resolvers.resize(usize::from(document.resolvers), 0);
         let mut snapshot = Snapshot {
             generation: document.generation,
             networks,
             uplinks,
             ports: Vec::new(),
-            resolvers: document.resolvers,
+            resolvers,
             sockets_per_resolver: document.sockets_per_resolver,
         };
         check_uplinks(&document, &snapshot)?;
@@ -61,7 +68,12 @@ impl Running {
                 || Arc::new(MacTable::new(seed ^ u64::from(described.id))),
                 |old| Arc::clone(&old.macs),
             );
-            place(&mut networks, described.id, network(&field, described, macs)?, &field)?;
+            place(
+                &mut networks,
+                described.id,
+                network(&field, described, macs, document.resolvers)?,
+                &field,
+            )?;
         }
         Ok(networks)
     }
@@ -132,7 +144,12 @@ fn place<T>(places: &mut Vec<Option<T>>, id: u16, value: T, field: &str) -> Resu
     Ok(())
 }
 
-fn network(field: &str, described: &document::Network, macs: Arc<MacTable>) -> Result<Network, String> {
+fn network(
+    field: &str,
+    described: &document::Network,
+    macs: Arc<MacTable>,
+    resolvers: u16,
+) -> Result<Network, String> {
     let subnet = described.address.map(|net| Subnet { address: net.addr(), prefix: net.prefix_len() });
     let forward = forward(described.forward);
     if described.mtu < MIN_MTU {
@@ -146,7 +163,7 @@ fn network(field: &str, described: &document::Network, macs: Arc<MacTable>) -> R
         return refuse(format_args!("{field}.nat_ports"), format_args!("{low}-{high} is not a port range"));
     }
     let dhcp = match (&described.dhcp, subnet) {
-        (Some(dhcp), Some(subnet)) => Some(dhcp_config(field, described, dhcp, subnet)?),
+        (Some(dhcp), Some(subnet)) => Some(services::dhcp(field, described, dhcp, subnet)?),
         (Some(_), None) => return refuse(format_args!("{field}.dhcp"), "the network has no address"),
         (None, _) => None,
     };
@@ -159,7 +176,7 @@ fn network(field: &str, described: &document::Network, macs: Arc<MacTable>) -> R
         uplink: described.uplink,
         nat_ports: described.nat_ports,
         dhcp,
-        dns: dns_config(described, subnet),
+        dns: services::dns(field, described, subnet, resolvers)?,
         macs,
         policy: None,
         ports: Vec::new(),
@@ -174,56 +191,6 @@ fn forward(forward: document::Forward) -> Forward {
         document::Forward::Route => Forward::Route,
         document::Forward::Open => Forward::Open,
         document::Forward::Bridge => Forward::Bridge,
-    }
-}
-
-fn dhcp_config(
-    field: &str,
-    network: &document::Network,
-    described: &document::Dhcp,
-    subnet: Subnet,
-) -> Result<dhcp::Config, String> {
-    for (index, (first, last)) in described.ranges.iter().enumerate() {
-        let field = format!("{field}.dhcp.ranges[{index}]");
-        if first > last {
-            return refuse(field, format_args!("{first} is behind {last}"));
-        }
-        if !subnet.contains(*first) || !subnet.contains(*last) {
-            return refuse(field, format_args!("{first}-{last} is not inside the network"));
-        }
-    }
-    let hosts = described.hosts.iter().map(|host| dhcp::Reservation {
-        mac: host.mac,
-        client_id: host.client_id.clone(),
-        name: host.name.clone(),
-        ip: host.ip,
-    });
-    Ok(dhcp::Config {
-        server: subnet.address,
-        prefix: subnet.prefix,
-        ranges: described.ranges.clone(),
-        hosts: hosts.collect(),
-        lease_seconds: described.lease_seconds,
-        router: (network.forward != document::Forward::Isolated).then_some(subnet.address),
-        dns: network.dns.enabled.then_some(subnet.address),
-        domain: network.dns.domain.clone(),
-        mtu: network.mtu,
-    })
-}
-
-fn dns_config(network: &document::Network, subnet: Option<Subnet>) -> dns::Config {
-    let described = &network.dns;
-    dns::Config {
-        enabled: described.enabled && subnet.is_some(),
-        isolated: network.forward == document::Forward::Isolated,
-        domain: described.domain.clone(),
-        local_only: described.local_only,
-        forward_plain_names: described.forward_plain_names,
-        gateway: subnet.map_or(Ipv4Addr::UNSPECIFIED, |subnet| subnet.address),
-        prefix: subnet.map_or(32, |subnet| subnet.prefix),
-        hosts: described.hosts.clone(),
-        txt: described.txt.clone(),
-        lease_seconds_ttl: 0,
     }
 }
 

@@ -1,3 +1,5 @@
+use std::net::Ipv4Addr;
+
 use super::*;
 
 type Damage = fn(&mut Document);
@@ -9,8 +11,11 @@ fn document() -> Document {
         "networks": [{
             "id": 1, "name": "default", "forward": "nat", "mac": [2, 0, 0, 0, 0, 1], "address": "192.168.122.1/24",
             "mtu": 1500, "uplink": 0, "nat_ports": [1024, 65535], "ageing_seconds": 300,
-            "dhcp": {"ranges": [["192.168.122.2", "192.168.122.254"]], "hosts": [], "lease_seconds": 3600},
-            "dns": {"enabled": true, "domain": null, "local_only": false, "forward_plain_names": false, "hosts": [], "txt": []},
+            "dhcp": {
+                "ranges": [{"first": "192.168.122.2", "last": "192.168.122.254", "lease_seconds": 3600}],
+                "lease_seconds": 3600,
+            },
+            "dns": {"enabled": true, "upstreams": [{"domain": null, "resolvers": [0]}]},
         }],
         "ports": [
             {"id": 0, "name": "virbr0", "role": {"host": {"network": 1}}, "max_addresses": 16},
@@ -49,7 +54,11 @@ fn a_network_that_stays_keeps_its_addresses_and_gone_ports_are_named() {
 
 #[test]
 fn what_is_wrong_is_named_by_its_field() {
-    let cases: [(&str, Damage); 12] = [
+    let cases: [(&str, Damage); 14] = [
+        ("networks[0].dns.upstreams[0]: there is no resolver 1", |document| {
+            document.networks[0].dns.upstreams[0].resolvers.push(1);
+        }),
+        ("sockets_per_resolver", |document| document.sockets_per_resolver = 5000),
         ("networks[0].id: 4096", |document| document.networks[0].id = 4096),
         ("networks[1].id: 1 is used twice", |document| document.networks.push(document.networks[0].clone())),
         ("networks[0].uplink: there is no uplink 5", |document| document.networks[0].uplink = Some(5)),
@@ -77,7 +86,8 @@ fn what_is_wrong_is_named_by_its_field() {
 fn pools_are_inside_the_network_and_in_order() {
     for range in [("192.168.122.9", "192.168.122.8"), ("192.168.122.9", "192.168.123.1")] {
         let mut damaged = document();
-        let range = (range.0.parse().expect("ip"), range.1.parse().expect("ip"));
+        let (first, last) = (range.0.parse().expect("ip"), range.1.parse().expect("ip"));
+        let range = document::DhcpRange { first, last, lease_seconds: 3600 };
         damaged.networks[0].dhcp.as_mut().expect("dhcp").ranges = vec![range];
         let refused = Running::default().next(damaged, 7).expect_err("refused");
         assert!(refused.starts_with("networks[0].dhcp.ranges[0]"), "{refused}");

@@ -3,7 +3,7 @@
 //! A line is the CRC-32 (IEEE 802.3) of the JSON as eight hex digits, a space, the JSON and a line feed. The JSON is
 //! a lease, or `{"remove":"192.0.2.1"}`. A line cut short by a power loss fails its CRC and is skipped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Write};
 
@@ -84,29 +84,63 @@ struct Log {
 }
 
 impl Log {
-    fn append(&mut self, line: &str) -> io::Result<()> {
+    fn write(&mut self, line: &str) -> io::Result<()> {
         if self.torn {
             self.file.write_all(b"\n")?;
         }
         self.torn = true;
         self.file.write_all(line.as_bytes())?;
         self.torn = false;
-        self.file.sync_data()
+        Ok(())
     }
 }
 
-/// Runs the writer until its channel closes.
+/// A change written to a log that is not synced yet.
+struct Written {
+    network: u16,
+    ticket: u32,
+    ok: bool,
+}
+
+/// Runs the writer until its channel closes. Changes that wait together are synced together.
 pub(crate) fn run(jobs: &Receiver<LeaseJob>, worker: &Mailbox) {
     let mut logs = BTreeMap::new();
-    for job in jobs {
-        match job {
-            LeaseJob::Open { network, log } => drop(logs.insert(network, Log { file: log, torn: false })),
-            LeaseJob::Close { network } => drop(logs.remove(&network)),
-            LeaseJob::Append { network, ticket, line } => {
-                let ok = append(logs.get_mut(&network), network, &line);
-                worker.send(Mail::LeaseSynced { ticket, ok });
+    while let Ok(job) = jobs.recv() {
+        let mut written = Vec::new();
+        for job in std::iter::once(job).chain(jobs.try_iter().take(BACKLOG)) {
+            match job {
+                LeaseJob::Open { network, log } => {
+                    sync(&mut logs, &mut written, worker);
+                    logs.insert(network, Log { file: log, torn: false });
+                }
+                LeaseJob::Close { network } => {
+                    sync(&mut logs, &mut written, worker);
+                    logs.remove(&network);
+                }
+                LeaseJob::Append { network, ticket, line } => {
+                    let ok = append(logs.get_mut(&network), network, &line);
+                    written.push(Written { network, ticket, ok });
+                }
             }
         }
+        sync(&mut logs, &mut written, worker);
+    }
+}
+
+/// Syncs every log that was written to, and tells the worker.
+fn sync(logs: &mut BTreeMap<u16, Log>, written: &mut Vec<Written>, worker: &Mailbox) {
+    let touched: BTreeSet<u16> = written.iter().filter(|one| one.ok).map(|one| one.network).collect();
+    let synced = |network: &u16| match logs.get(network).map(|log| log.file.sync_data()) {
+        Some(Ok(())) => true,
+        Some(Err(error)) => {
+            tracing::error!(network, %error, "lease log");
+            false
+        }
+        None => false,
+    };
+    let synced: BTreeSet<u16> = touched.into_iter().filter(synced).collect();
+    for Written { network, ticket, ok } in written.drain(..) {
+        worker.send(Mail::LeaseSynced { ticket, ok: ok && synced.contains(&network) });
     }
 }
 
@@ -115,7 +149,7 @@ fn append(log: Option<&mut Log>, network: u16, line: &str) -> bool {
         tracing::warn!(network, "no lease log");
         return false;
     };
-    match log.append(line) {
+    match log.write(line) {
         Ok(()) => true,
         Err(error) => {
             tracing::error!(network, %error, "lease log");
@@ -191,8 +225,8 @@ mod tests {
     fn a_line_behind_a_torn_one_begins_anew() {
         let memory = rustix::fs::memfd_create("log", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd");
         let mut log = Log { file: File::from(memory.try_clone().expect("clone")), torn: true };
-        log.append("a\n").expect("append");
-        log.append("b\n").expect("append");
+        log.write("a\n").expect("write");
+        log.write("b\n").expect("write");
         let mut written = [0; 16];
         let length = rustix::io::pread(&memory, &mut written, 0).expect("read");
         assert_eq!(&written[..length], b"\na\nb\n");

@@ -19,15 +19,14 @@ pub(crate) enum Mail {
         snapshot: Arc<Snapshot>,
         attached: Vec<Attached>,
         removed: Vec<PortId>,
+        /// The resolvers' sockets, for the worker that speaks to them and when they are others.
+        sockets: Option<Vec<OwnedFd>>,
         /// Gets the generation once the worker runs it.
         done: Sender<u64>,
     },
     Restore {
         network: u16,
         leases: Vec<dhcp::Lease>,
-    },
-    Resolvers {
-        sockets: Vec<OwnedFd>,
     },
     LeaseSynced {
         ticket: u32,

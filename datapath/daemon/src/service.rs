@@ -47,6 +47,9 @@ pub(crate) struct Service {
     held: BTreeMap<PortId, Held>,
     /// Memory of the sessions, likewise.
     sessions: Option<OwnedFd>,
+    /// Sockets to resolvers no document has named yet, and how many are in use.
+    sockets: Option<Vec<OwnedFd>>,
+    installed: usize,
     seed: u64,
     exchanges: Arc<AtomicUsize>,
 }
@@ -68,7 +71,20 @@ impl Service {
     pub(crate) fn new(workers: Vec<Mailbox>, link: Arc<Link>, leases: Sender<LeaseJob>, seed: u64) -> Self {
         let (running, pending, held) = (Running::default(), BTreeMap::new(), BTreeMap::new());
         let exchanges = Arc::default();
-        Self { workers, link, leases, running, pending, held, sessions: None, seed, exchanges }
+        let (sockets, installed) = (None, 0);
+        Self {
+            workers,
+            link,
+            leases,
+            running,
+            pending,
+            held,
+            sessions: None,
+            sockets,
+            installed,
+            seed,
+            exchanges,
+        }
     }
 
     /// Keeps the memory of the sessions for controls to come.
@@ -90,6 +106,7 @@ impl Service {
             self.tell_first(Mail::TcpAnswer { ticket, response: Vec::new() });
         }
         self.pending.clear();
+        self.sockets = None;
         end
     }
 
@@ -126,13 +143,7 @@ impl Service {
                 self.pending.insert(port, attached);
             }
             ToDatapath::LeaseLog { network, leases } => self.lease_log(network, leases, fds)?,
-            ToDatapath::Resolvers { resolvers, sockets_per_resolver } => {
-                let expected = usize::from(resolvers) * usize::from(sockets_per_resolver);
-                if fds.len() != expected {
-                    return Err(format!("resolvers: {} sockets came, {expected} were named", fds.len()));
-                }
-                self.tell_first(Mail::Resolvers { sockets: fds });
-            }
+            ToDatapath::Resolvers { first } => self.resolvers(first, fds)?,
             ToDatapath::Flush { network, port } => self.flush(network, port)?,
             ToDatapath::Tcp { ticket } => self.exchange(ticket, fds.into_iter().next()),
             ToDatapath::Apply { document } => self.apply(document)?,
@@ -173,6 +184,30 @@ impl Service {
         Ok(())
     }
 
+    /// Sockets wait for the document that knows them.
+    fn resolvers(&mut self, first: u16, fds: Vec<OwnedFd>) -> Result<(), String> {
+        if first == 0 {
+            self.sockets = Some(Vec::new());
+        }
+        let sockets = self.sockets.get_or_insert_default();
+        if sockets.len() != usize::from(first) {
+            return Err(format!("resolvers.first: {first}, but {} sockets came before", sockets.len()));
+        }
+        sockets.extend(fds);
+        Ok(())
+    }
+
+    /// The sockets for a document, if others came than those in use.
+    fn take_sockets(&mut self, document: &Document) -> Result<Option<Vec<OwnedFd>>, String> {
+        let fresh = self.sockets.take();
+        let expected = usize::from(document.resolvers) * usize::from(document.sockets_per_resolver);
+        let found = fresh.as_ref().map_or(self.installed, Vec::len);
+        if found != expected {
+            return Err(format!("resolvers: {found} sockets came, {expected} were named"));
+        }
+        Ok(fresh)
+    }
+
     fn exchange(&self, ticket: u32, socket: Option<OwnedFd>) {
         // A ticket nobody waits for is late or wrong.
         let Some(query) = self.link.take_query(ticket) else { return };
@@ -196,13 +231,16 @@ impl Service {
 
     /// Brings all workers to `document`; on refusal they stay where they are.
     fn apply(&mut self, document: Document) -> Result<(), String> {
-        let next = match self.running.next(document, self.seed) {
+        let sockets = self.take_sockets(&document);
+        let next = sockets.and_then(|sockets| Ok((self.running.next(document, self.seed)?, sockets)));
+        let (next, mut sockets) = match next {
             Ok(next) => next,
             Err(why) => {
                 self.pending.clear();
                 return Err(why);
             }
         };
+        self.installed = sockets.as_ref().map_or(self.installed, Vec::len);
         let removed: Vec<PortId> = (self.running.document.ports.iter().map(|port| port.id))
             .filter(|id| next.snapshot.port(*id).is_none())
             .collect();
@@ -211,11 +249,12 @@ impl Service {
         // Attaches come before the document that names them: what it does not name was given up.
         self.pending.clear();
         let (done, answers) = crossbeam_channel::bounded(self.workers.len());
-        for worker in self.workers.iter().rev() {
+        for (index, worker) in self.workers.iter().enumerate().rev() {
             worker.send(Mail::Apply {
                 snapshot: Arc::clone(&next.snapshot),
                 attached: attached.pop().unwrap_or_default(),
                 removed: removed.clone(),
+                sockets: if index == 0 { sockets.take() } else { None },
                 done: done.clone(),
             });
         }

@@ -125,7 +125,11 @@ impl Worker {
 
     fn open(&mut self, mail: Mail, now: Now) {
         match mail {
-            Mail::Apply { snapshot, attached, removed, done } => {
+            Mail::Apply { snapshot, attached, removed, sockets, done } => {
+                // With the snapshot that knows them: a query must not reach another resolver than it is meant for.
+                if let Some(sockets) = sockets {
+                    self.egress.resolvers.install(self.egress.queues.epoll(), sockets);
+                }
                 removed.into_iter().for_each(|port| self.egress.queues.remove(port));
                 attached.into_iter().for_each(|queue| self.egress.queues.attach(queue));
                 self.snapshot = Arc::clone(&snapshot);
@@ -135,9 +139,6 @@ impl Worker {
             }
             Mail::Restore { network, leases } => {
                 leases.into_iter().for_each(|lease| self.engine.restore_lease(network, lease));
-            }
-            Mail::Resolvers { sockets } => {
-                self.egress.resolvers.install(self.egress.queues.epoll(), sockets);
             }
             Mail::LeaseSynced { ticket, ok } => {
                 self.engine.lease_synced(now, ticket, ok, &mut self.egress);

@@ -114,7 +114,8 @@ pub struct Snapshot {
     pub networks: Vec<Option<Network>>,
     pub uplinks: Vec<Option<Uplink>>,
     pub ports: Vec<Option<Port>>,
-    pub resolvers: u16,
+    /// One number a resolver, another whenever its sockets are others.
+    pub resolvers: Vec<u32>,
     pub sockets_per_resolver: u16,
 }
 

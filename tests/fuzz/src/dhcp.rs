@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
-use pontoon_engine::dhcp::{Config, Outcome, Reply, Reservation, Server};
+use pontoon_engine::dhcp::{Boot, Change, Config, Outcome, Range, Reply, Reservation, Server};
 use pontoon_wire::dhcp::{Message, code};
 
 use crate::input::Input;
@@ -13,28 +13,38 @@ use crate::input::Input;
 const FIRST: Ipv4Addr = Ipv4Addr::new(192, 168, 100, 10);
 const LAST: Ipv4Addr = Ipv4Addr::new(192, 168, 100, 17);
 const RESERVED: Ipv4Addr = Ipv4Addr::new(192, 168, 100, 30);
+const NAMED: Ipv4Addr = Ipv4Addr::new(192, 168, 100, 31);
 /// Flags of a step.
 const DISK_FAILS: u8 = 1;
 const EXPIRE: u8 = 2;
 const FOREIGN: u8 = 4;
+const DISK_BUSY: u8 = 8;
 
 fn config() -> Config {
     let gateway = Ipv4Addr::new(192, 168, 100, 1);
     Config {
         server: gateway,
         prefix: 24,
-        ranges: vec![(FIRST, LAST)],
-        hosts: vec![Reservation {
-            mac: Some([2, 0, 0, 0, 0, 3]),
-            name: Some("three".into()),
-            ip: Some(RESERVED),
-            ..Reservation::default()
-        }],
-        lease_seconds: 3600,
+        ranges: vec![Range { first: FIRST, last: LAST, lease_seconds: 3600 }],
+        hosts: vec![
+            Reservation {
+                mac: Some([2, 0, 0, 0, 0, 3]),
+                any_client_id: true,
+                name: Some("three".into()),
+                ip: Some(RESERVED),
+                lease_seconds: Some(600),
+                ..Reservation::default()
+            },
+            Reservation { name: Some("four".into()), ip: Some(NAMED), ..Reservation::default() },
+        ],
         router: Some(gateway),
         dns: Some(gateway),
         domain: Some("example.test".into()),
         mtu: 1500,
+        boot: Some(Boot { file: "boot.img".into(), server_name: "server".into(), next_server: Some(LAST) }),
+        options: vec![(3, vec![]), (42, vec![10, 0, 0, 1]), (119, vec![1, b'x', 0]), (224, vec![7; 300])],
+        own: vec![LAST],
+        ..Config::default()
     }
 }
 
@@ -73,14 +83,18 @@ fn step(server: &mut Server, now: u64, mac: [u8; 6], flags: u8, bytes: &[u8]) {
         place.copy_from_slice(&mac);
     }
     let mut out = [0; 1500];
-    match server.handle(now, mac, &message, &mut out) {
+    match server.handle(now, mac, &message, flags & DISK_BUSY == 0, &mut out) {
         Outcome::Reply(reply) => inspect(&out, &reply, &message),
         Outcome::Commit { change, reply } => {
             inspect(&out, &reply, &message);
-            if let (pontoon_engine::dhcp::Change::Set(lease), true) = (change, flags & DISK_FAILS != 0) {
-                server.commit_failed(lease.ip, lease.mac);
+            assert_eq!(flags & DISK_BUSY, 0, "nothing is written");
+            let Change::Set(lease) = change else { panic!("an answer to a removal") };
+            match flags & DISK_FAILS {
+                0 => server.committed(lease.ip, lease.mac, lease.expiry),
+                _ => server.commit_failed(lease.ip, lease.mac),
             }
         }
+        Outcome::Revoke { reply, .. } => inspect(&out, &reply, &message),
         Outcome::Drop(_) | Outcome::Release(_) => {}
     }
 }
@@ -97,7 +111,7 @@ fn check(server: &Server) {
     for lease in server.leases() {
         assert!(seen.insert(lease.ip), "{} is leased twice", lease.ip);
         assert!(
-            (FIRST..=LAST).contains(&lease.ip) || lease.ip == RESERVED,
+            (FIRST..LAST).contains(&lease.ip) || lease.ip == RESERVED || lease.ip == NAMED,
             "{} is not in the pool",
             lease.ip
         );

@@ -2,10 +2,10 @@
 //!
 //! Input: a sequence of kind, port, time and message or frame (length first).
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use pontoon_engine::dns::tcp::TcpServer;
-use pontoon_engine::dns::{Client, Config, Forwarder, Names, Transport, Verdict};
+use pontoon_engine::dns::{Client, Config, Event, Forwarder, Names, Srv, Transport, Upstream, Verdict, Zone};
 use pontoon_wire::dns::{Header, NAME_MAX, Question, Record, edns};
 
 use crate::input::Input;
@@ -13,7 +13,7 @@ use crate::input::Input;
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 100, 1);
 const GUEST: Ipv4Addr = Ipv4Addr::new(192, 168, 100, 10);
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0, 1, 1];
-const RESOLVERS: u16 = 2;
+const RESOLVERS: u16 = 3;
 const SOCKETS: u16 = 2;
 
 struct OneLease;
@@ -29,7 +29,7 @@ impl Names for OneLease {
 }
 
 struct State {
-    config: Config,
+    zone: Zone,
     forwarder: Forwarder,
     tcp: TcpServer,
     now: u64,
@@ -44,18 +44,37 @@ fn config() -> Config {
         domain: Some("example.test".into()),
         gateway: GATEWAY,
         prefix: 24,
-        hosts: vec![(Ipv4Addr::new(192, 168, 100, 2), vec!["fixed".into()])],
+        hosts: vec![
+            (Ipv4Addr::new(192, 168, 100, 2).into(), vec!["fixed".into()]),
+            (Ipv6Addr::LOCALHOST.into(), vec!["fixed".into(), "six".into()]),
+        ],
         txt: vec![("text".into(), "x".repeat(300))],
+        srv: vec![Srv {
+            name: "_s._tcp".into(),
+            target: Some("fixed.example.test".into()),
+            port: 1,
+            priority: 2,
+            weight: 3,
+        }],
+        cnames: vec![("alias".into(), "fixed".into()), ("*.star".into(), "alias".into())],
+        domains: vec![("all.test".into(), Some(GUEST.into())), ("none.test".into(), None)],
+        upstreams: vec![
+            Upstream { domain: None, resolvers: vec![0, 1] },
+            Upstream { domain: Some("corp".into()), resolvers: vec![2] },
+        ],
+        cache_size: 8,
+        mtu: 600,
         ..Config::default()
     }
 }
 
 pub fn run(data: &[u8]) {
+    let zone = Zone::new(config());
     let mut forwarder = Forwarder::new(1);
-    forwarder.set_sockets(RESOLVERS, SOCKETS);
-    let tcp = TcpServer::new(MAC, GATEWAY, 24, 1);
-    let mut state =
-        State { config: config(), forwarder, tcp, now: 1 << 40, asked: None, reply: vec![0; 65_535] };
+    forwarder.set_sockets(SOCKETS, &[0; RESOLVERS as usize], &|_, _, _| Vec::new());
+    forwarder.set_cache(0, zone.config().cache_size);
+    let tcp = TcpServer::new(MAC, GATEWAY, 24, 600, 1);
+    let mut state = State { zone, forwarder, tcp, now: 1 << 40, asked: None, reply: vec![0; 65_535] };
     let mut input = Input(data);
     while !input.is_empty() {
         let (kind, port, time) = (input.byte(), input.byte(), input.byte());
@@ -82,18 +101,25 @@ fn codec(message: &[u8]) {
 
 impl State {
     fn step(&mut self, kind: u8, port: u8, bytes: &[u8]) {
-        match kind % 5 {
+        match kind % 6 {
             0 => self.query(port, Transport::Udp, bytes),
             1 => self.respond(u16::from(port), bytes),
             2 => self.answer(bytes),
-            3 => self.forwarder.upstream_failed(self.now, u16::from(port), &mut |_| {}),
+            3 => self.forwarder.upstream_failed(self.now, u16::from(port >> 1), port & 1 == 1, &mut |_| {}),
+            4 => self.move_sockets(port),
             _ => self.frame(bytes),
         }
     }
 
+    fn move_sockets(&mut self, epoch: u8) {
+        let epochs: Vec<u32> = (0..RESOLVERS).map(|place| u32::from(epoch >> place & 1)).collect();
+        let zone = &self.zone;
+        self.forwarder.set_sockets(SOCKETS, &epochs, &|_, name, asked| zone.route(name, asked).to_vec());
+    }
+
     fn query(&mut self, port: u8, transport: Transport, bytes: &[u8]) {
         let client = Client { network: 0, mac: MAC, ip: GUEST, port: u16::from(port), transport };
-        match self.forwarder.query(self.now, &self.config, &OneLease, client, bytes, &mut self.reply) {
+        match self.forwarder.query(self.now, &self.zone, &OneLease, client, bytes, &mut self.reply) {
             Verdict::Answer(length) => {
                 inspect(&self.reply[..length], Header::parse(bytes).map(|header| header.id));
                 if let Transport::Tcp(connection) = transport {
@@ -104,14 +130,15 @@ impl State {
                 assert!(socket < RESOLVERS * SOCKETS, "socket {socket} does not exist");
                 self.asked = Some((socket, self.reply[..len].to_vec()));
             }
-            Verdict::Drop(_) => {}
+            Verdict::Waiting | Verdict::Drop(_) => {}
         }
     }
 
     fn respond(&mut self, socket: u16, bytes: &[u8]) {
-        if let Some((_, length)) = self.forwarder.response(self.now, socket, bytes, &mut self.reply) {
-            inspect(&self.reply[..length], None);
-        }
+        self.forwarder.response(self.now, socket, bytes, &mut self.reply, &mut |event| match event {
+            Event::Answer { bytes, .. } => inspect(bytes, None),
+            Event::Ask { socket, .. } => assert!(socket < RESOLVERS * SOCKETS),
+        });
     }
 
     /// Answers the last query: its header, made a response, and its question, followed by `tail`.

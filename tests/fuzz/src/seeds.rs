@@ -228,6 +228,15 @@ fn dhcp() -> Vec<Seed> {
         ("disk", [one(0, &discover()), one(1, &selecting()), one(2, &selecting())].concat()),
         ("release", [one(0, &discover()), one(0, &selecting()), one(0, &release)].concat()),
         ("decline", [one(0, &discover()), one(0, &selecting()), one(0, &decline)].concat()),
+        (
+            "busy",
+            [one(0, &discover()), one(0, &selecting()), one(8, &selecting()), one(8, &release)].concat(),
+        ),
+        (
+            "wanted",
+            one(0, &message(MessageType::Discover, &[(code::PARAMETER_LIST, &[1, 42, 66, 67, 119, 224])])),
+        ),
+        ("named", one(0, &message(MessageType::Discover, &[(code::HOST_NAME, b"four")]))),
         ("inform", one(0, &message(MessageType::Inform, &[]))),
         (
             "overload",
@@ -257,7 +266,7 @@ fn dns() -> Vec<Seed> {
     let answer = [&[0, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 1, 2, 3, 4][..]].concat();
     let answered = [&[3][..], &answer[1..]].concat();
     let segment =
-        |flags: u8, payload: &[u8]| step(4, 0, 10, &[], &tcp(out(GATEWAY), (1000, 53), flags, payload));
+        |flags: u8, payload: &[u8]| step(5, 0, 10, &[], &tcp(out(GATEWAY), (1000, 53), flags, payload));
     vec![
         ("local", ask(&question(LOCAL, 1, false))),
         ("reverse", ask(&question(REVERSE, 12, false))),
@@ -270,6 +279,30 @@ fn dns() -> Vec<Seed> {
             "failed",
             [ask(&question(FOREIGN, 1, false)), step(3, 0, 20, &[], &[]), step(3, 2, 35, &[], &[])].concat(),
         ),
+        ("service", ask(&question(b"\x02_s\x04_tcp\x07example\x04test\0", 33, true))),
+        ("alias", ask(&question(b"\x01a\x04star\0", 1, false))),
+        ("six", ask(&question(b"\x03six\x07example\x04test\0", 28, false))),
+        ("everybody", ask(&question(b"\x01x\x03all\x04test\0", 1, false))),
+        ("corp", ask(&question(b"\x01x\x04corp\0", 1, false))),
+        (
+            "cached",
+            [
+                ask(&question(FOREIGN, 1, false)),
+                step(2, 0, 20, &[], &answer),
+                ask(&question(FOREIGN, 1, false)),
+            ]
+            .concat(),
+        ),
+        (
+            "together",
+            [
+                ask(&question(FOREIGN, 1, false)),
+                step(0, 54, 10, &[], &question(FOREIGN, 1, false)),
+                step(2, 0, 20, &[], &answer),
+            ]
+            .concat(),
+        ),
+        ("moved", [ask(&question(FOREIGN, 1, false)), step(4, 7, 20, &[], &[])].concat()),
         ("tcp", [segment(2, &[]), segment(16, &[0, 12, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0])].concat()),
     ]
 }

@@ -11,8 +11,8 @@ use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use pontoon_engine::dhcp::Config as Dhcp;
-use pontoon_engine::dns::Config as Dns;
+use pontoon_engine::dhcp::{Config as Dhcp, Range};
+use pontoon_engine::dns::{Config as Dns, Upstream};
 use pontoon_engine::egress::{Event, LeaseChange};
 use pontoon_engine::engine::Config;
 use pontoon_engine::nat::Slot;
@@ -241,7 +241,8 @@ impl World {
 
 pub(crate) fn network(name: &str, third: u8, mac: [u8; 6], nat: bool, ports: Vec<PortId>) -> Network {
     let gateway = Ipv4Addr::new(192, 168, third, 1);
-    let range = (Ipv4Addr::new(192, 168, third, 10), Ipv4Addr::new(192, 168, third, 254));
+    let (first, last) = (Ipv4Addr::new(192, 168, third, 10), Ipv4Addr::new(192, 168, third, 254));
+    let anybody = Upstream { domain: None, resolvers: vec![0] };
     Network {
         name: name.into(),
         forward: if nat { Forward::Nat } else { Forward::Isolated },
@@ -253,15 +254,20 @@ pub(crate) fn network(name: &str, third: u8, mac: [u8; 6], nat: bool, ports: Vec
         dhcp: Some(Dhcp {
             server: gateway,
             prefix: 24,
-            ranges: vec![range],
-            hosts: vec![],
-            lease_seconds: 3600,
+            ranges: vec![Range { first, last, lease_seconds: 3600 }],
             router: nat.then_some(gateway),
             dns: Some(gateway),
-            domain: None,
             mtu: 1500,
+            ..Dhcp::default()
         }),
-        dns: Dns { enabled: true, isolated: !nat, gateway, prefix: 24, ..Dns::default() },
+        dns: Dns {
+            enabled: true,
+            isolated: !nat,
+            gateway,
+            prefix: 24,
+            upstreams: nat.then_some(anybody).into_iter().collect(),
+            ..Dns::default()
+        },
         macs: Arc::new(MacTable::new(u64::from(third))),
         policy: None,
         host: ports.first().copied(),
@@ -296,7 +302,7 @@ fn standard() -> Snapshot {
             None,
             port(Role::Uplink { uplink: 0 }),
         ],
-        resolvers: 1,
+        resolvers: vec![1],
         sockets_per_resolver: 8,
     }
 }

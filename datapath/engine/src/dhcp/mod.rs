@@ -168,9 +168,6 @@ impl Server {
     /// Replaces the configuration. Leases stay, also those that do not fit it: their guests use the addresses until
     /// they ask again.
     pub fn reconfigure(&mut self, config: Config) {
-        if config == self.config {
-            return;
-        }
         let fresh = Self::new(config, self.seed);
         let old = core::mem::replace(self, fresh);
         for slot in old.table.into_slots() {

@@ -55,56 +55,42 @@ pub(super) fn positive(
         builder.yiaddr(lease.ip);
         builder.option(code::LEASE_TIME, &seconds.to_be_bytes())?;
     }
-    let mask = config.mask().to_be_bytes();
-    usual(config, code::SUBNET_MASK, Some(&mask), &mut |code, data| builder.option(code, data))?;
+    put(&mut builder, config, code::SUBNET_MASK, &config.mask().to_be_bytes())?;
     echo_client_id(&mut builder, message)?;
-    let router = config.router.map(|router| router.octets());
-    usual(config, code::ROUTER, slice(&router), &mut |code, data| builder.option(code, data))?;
-    let dns = config.dns.map(|dns| dns.octets());
-    usual(config, code::DNS, slice(&dns), &mut |code, data| builder.option(code, data))?;
+    put(&mut builder, config, code::ROUTER, &octets(config.router))?;
+    put(&mut builder, config, code::DNS, &octets(config.dns))?;
     optional(&mut builder, config, message, lease);
     let (dst_ip, dst_mac) = destination(message, kind, lease.map(|(lease, _)| lease.ip));
     Ok(Reply { len: builder.finish(), dst_ip, dst_mac, kind })
 }
 
-fn slice<const N: usize>(bytes: &Option<[u8; N]>) -> Option<&[u8]> {
-    bytes.as_ref().map(|bytes| bytes.as_slice())
+fn octets(address: Option<Ipv4Addr>) -> Vec<u8> {
+    address.map_or_else(Vec::new, |address| address.octets().to_vec())
 }
 
-/// Sends the definition's option in place of `default`, or neither if that is empty.
-fn usual(
-    config: &Config,
-    code: u8,
-    default: Option<&[u8]>,
-    add: &mut dyn FnMut(u8, &[u8]) -> Result<(), Error>,
-) -> Result<(), Error> {
-    match config.option(code).or(default) {
-        Some(data) if !data.is_empty() => add(code, data),
-        _ => Ok(()),
+/// Writes what the definition wants for an option, else the default; empty is nothing.
+fn put(builder: &mut Builder<'_>, config: &Config, code: u8, default: &[u8]) -> Result<(), Error> {
+    match config.option(code).unwrap_or(default) {
+        [] => Ok(()),
+        data => builder.option(code, data),
     }
 }
 
 /// Options a client can do without: left out where a tiny message size meets a huge client identifier.
 fn optional(builder: &mut Builder<'_>, config: &Config, message: &Message<'_>, lease: Option<(&Lease, u32)>) {
-    let mut add = |code, data: &[u8]| {
-        let _ = builder.option(code, data);
-        Ok(())
-    };
     if let Some((_, seconds)) = lease.filter(|(_, seconds)| *seconds != INFINITE) {
-        let _ = add(code::RENEWAL_TIME, &(seconds / 2).to_be_bytes());
-        let _ = add(code::REBINDING_TIME, &(seconds - seconds.div_ceil(8)).to_be_bytes());
+        let _ = builder.option(code::RENEWAL_TIME, &(seconds / 2).to_be_bytes());
+        let _ = builder.option(code::REBINDING_TIME, &(seconds - seconds.div_ceil(8)).to_be_bytes());
     }
-    let (mtu, broadcast) = (config.mtu.to_be_bytes(), config.broadcast().to_be_bytes());
-    let name = lease.and_then(|(lease, _)| lease.hostname.as_deref()).map(str::as_bytes);
-    let domain = config.domain.as_deref().map(str::as_bytes);
-    let mtu = (config.mtu != 0).then_some(&mtu[..]);
+    let mtu = config.mtu.to_be_bytes();
+    let name = lease.and_then(|(lease, _)| lease.hostname.as_deref()).unwrap_or_default();
     for (code, default) in [
-        (code::MTU, mtu),
-        (code::BROADCAST, Some(&broadcast[..])),
-        (code::HOST_NAME, name),
-        (code::DOMAIN, domain),
+        (code::MTU, if config.mtu == 0 { &[][..] } else { &mtu }),
+        (code::BROADCAST, &config.broadcast().to_be_bytes()),
+        (code::HOST_NAME, name.as_bytes()),
+        (code::DOMAIN, config.domain.as_deref().unwrap_or_default().as_bytes()),
     ] {
-        let _ = usual(config, code, default, &mut add);
+        let _ = put(builder, config, code, default);
     }
     boot(builder, config, message);
     on_request(builder, config, message);

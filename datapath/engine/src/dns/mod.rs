@@ -3,55 +3,40 @@
 //! Pure: the time and the random seed are arguments, sockets are indices. Which socket a query leaves
 //! from is its source port, so the datapath keeps several connected ones per resolver (RFC 5452 9.2).
 
+mod cache;
+mod config;
 mod forward;
+mod random;
+mod relay;
+mod request;
+mod reverse;
 pub mod tcp;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_forward;
+#[cfg(test)]
+mod tests_zone;
 mod zone;
 
-use alloc::string::String;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
-use pontoon_wire::dns::{
-    Builder, EDNS_SIZE, Edns, Header, NAME_MAX, Question, UDP_SIZE, class, edns, flag, kind, rcode,
-};
+use pontoon_wire::dns::{Edns, Header, NAME_MAX, Question, class, edns, flag, kind, rcode};
 
+use cache::{Cache, Key};
 use forward::{Refusal, Table};
+use relay::relay;
+use request::{Request, available};
 use zone::Outcome;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    pub enabled: bool,
-    /// never ask upstream: REFUSED for names that are not local
-    pub isolated: bool,
-    pub domain: Option<String>,
-    /// The network's domain never leaves it either way; kept because the network definition has it.
-    pub local_only: bool,
-    pub forward_plain_names: bool,
-    pub gateway: Ipv4Addr,
-    pub prefix: u8,
-    pub hosts: Vec<(Ipv4Addr, Vec<String>)>,
-    pub txt: Vec<(String, String)>,
-    pub lease_seconds_ttl: u32,
-}
+pub use cache::CACHE_MAX;
+pub use config::{Config, Reverse, Srv, Upstream};
+pub use zone::Zone;
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            enabled: false,
-            isolated: false,
-            domain: None,
-            local_only: false,
-            forward_plain_names: false,
-            gateway: Ipv4Addr::UNSPECIFIED,
-            prefix: 0,
-            hosts: Vec::new(),
-            txt: Vec::new(),
-            lease_seconds_ttl: 0,
-        }
-    }
-}
+/// IPv4 and UDP headers.
+const HEADERS: u16 = 28;
 
 /// Names from DHCP, looked up live so that they end with the lease. Asked in lower case, without a domain.
 pub trait Names {
@@ -101,100 +86,70 @@ pub enum Verdict {
         len: usize,
         tcp: bool,
     },
+    /// an equal query is in flight, and its answer will serve this client too
+    Waiting,
     Drop(Drop),
 }
 
-/// What [`Forwarder::expire`] and [`Forwarder::upstream_failed`] want sent.
+/// What a resolver's answer, or the lack of one, makes the forwarder want.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expired<'a> {
-    Retry { socket: u16, tcp: bool, bytes: &'a [u8] },
-    ServFail { client: Client, bytes: &'a [u8] },
-}
-
-/// What an answer needs of the query.
-#[derive(Clone, Copy, Debug)]
-struct Request<'a> {
-    id: u16,
-    flags: u16,
-    /// question as asked; empty when there was none to read
-    question: &'a [u8],
-    /// requestor's size and DO
-    edns: Option<(u16, bool)>,
-    tcp: bool,
-}
-
-impl Request<'_> {
-    fn limit(&self) -> usize {
-        match (self.tcp, self.edns) {
-            (true, _) => usize::from(u16::MAX),
-            (false, Some((size, _))) => usize::from(size.min(EDNS_SIZE)).max(UDP_SIZE),
-            (false, None) => UDP_SIZE,
-        }
-    }
-
-    /// Writes an answer; one that does not fit becomes header and question with TC (RFC 2181 9).
-    fn answer(&self, reply: &mut [u8], flags: u16, code: u16, fill: impl FnOnce(&mut Builder<'_>)) -> usize {
-        let limit = self.limit().min(reply.len());
-        let room = reply.get_mut(..limit).unwrap_or_default();
-        let echoed = self.flags & (flag::OPCODE | flag::RD | flag::CD);
-        let flags = flag::QR | echoed | flags | code & flag::RCODE;
-        let (length, whole) = self.write(room, flags, code, fill);
-        if whole {
-            return length;
-        }
-        self.write(room, flags | flag::TC, code, |_| ()).0
-    }
-
-    fn write(
-        &self,
-        room: &mut [u8],
-        flags: u16,
-        code: u16,
-        fill: impl FnOnce(&mut Builder<'_>),
-    ) -> (usize, bool) {
-        let mut builder = Builder::new(room, self.id, flags);
-        if !self.question.is_empty() {
-            builder.question(self.question);
-        }
-        fill(&mut builder);
-        if let Some((_, dnssec_ok)) = self.edns {
-            builder.opt(code, dnssec_ok);
-        }
-        builder.finish()
-    }
+pub enum Event<'a> {
+    Ask { socket: u16, tcp: bool, bytes: &'a [u8] },
+    Answer { client: Client, bytes: &'a [u8] },
 }
 
 /// One per engine, shared by all networks.
 pub struct Forwarder {
     table: Table,
+    /// One a network that keeps answers.
+    caches: BTreeMap<u16, Cache>,
 }
 
 impl Forwarder {
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { table: Table::new(seed) }
+        Self { table: Table::new(seed), caches: BTreeMap::new() }
     }
 
-    /// Socket indices are `resolver * per_resolver + n`. Queries in flight are asked anew on the next
-    /// [`Self::expire`].
-    pub fn set_sockets(&mut self, resolvers: u16, per_resolver: u16) {
-        self.table.set_sockets(resolvers, per_resolver);
+    /// Socket indices are `resolver * per_resolver + n`; there are as many resolvers as epochs, and one whose epoch
+    /// is another has other sockets. What left by sockets that are gone is asked anew on the next [`Self::expire`],
+    /// of those `route` says for network, name and type.
+    pub fn set_sockets(
+        &mut self,
+        per_resolver: u16,
+        epochs: &[u32],
+        route: &dyn Fn(u16, &str, u16) -> Vec<u16>,
+    ) {
+        if self.table.set_sockets(per_resolver, epochs, route) {
+            // what was reached by other ways may be answered otherwise
+            self.caches.values_mut().for_each(Cache::clear);
+        }
     }
 
+    /// A network's answers are kept from now on, from none on, or not any more.
+    pub fn set_cache(&mut self, network: u16, size: u32) {
+        match size {
+            0 => drop(self.caches.remove(&network)),
+            _ => drop(self.caches.insert(network, Cache::new(size))),
+        }
+    }
+
+    /// Queries that were sent and not answered.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.table.len()
+        self.table.in_flight()
     }
 
     pub fn query(
         &mut self,
         now_ns: u64,
-        config: &Config,
+        zone: &Zone,
         names: &dyn Names,
         client: Client,
         payload: &[u8],
         reply: &mut [u8],
     ) -> Verdict {
+        let config = zone.config();
         if !config.enabled {
             return Verdict::Drop(Drop::Disabled);
         }
@@ -204,33 +159,47 @@ impl Forwarder {
         if header.is_response() {
             return Verdict::Drop(Drop::Response);
         }
-        let available = if config.isolated { 0 } else { flag::RA };
         let tcp = client.transport != Transport::Udp;
-        let bare = Request { id: header.id, flags: header.flags, question: &[], edns: None, tcp };
+        let room = if config.mtu == 0 { u16::MAX } else { config.mtu.saturating_sub(HEADERS) };
+        let bare = Request { id: header.id, flags: header.flags, question: &[], edns: None, tcp, room };
         let (question, found) = match accept(payload, &header) {
             Ok(parts) => parts,
-            Err(code) => return answered(bare.answer(reply, available, code, |_| ())),
+            Err(code) => return answered(bare.answer(reply, available(config), code, |_| ())),
         };
         let edns = found.map(|edns| (edns.size, edns.dnssec_ok));
         let request = Request { question: question.bytes, edns, ..bare };
         if found.is_some_and(|edns| edns.version != 0) {
-            return answered(request.answer(reply, available, rcode::BADVERS, |_| ()));
+            return answered(request.answer(reply, available(config), rcode::BADVERS, |_| ()));
         }
-        match local(config, names, &question) {
-            Outcome::Upstream => self.forward(now_ns, client, &request, reply),
-            outcome => answered(answer_local(config, &request, &outcome, reply)),
+        let mut buffer = [0; NAME_MAX];
+        match local(zone, names, &question, question.name.text(&mut buffer)) {
+            Outcome::Upstream(resolvers) => self.forward(now_ns, client, &request, resolvers, reply),
+            outcome => answered(request.answer_local(zone, names, &outcome, reply)),
         }
     }
 
-    fn forward(&mut self, now_ns: u64, client: Client, request: &Request<'_>, reply: &mut [u8]) -> Verdict {
-        match self.table.admit(now_ns, client, request) {
-            Ok((socket, query)) => match reply.get_mut(..query.len()) {
+    fn forward(
+        &mut self,
+        now_ns: u64,
+        client: Client,
+        request: &Request<'_>,
+        resolvers: &[u16],
+        reply: &mut [u8],
+    ) -> Verdict {
+        let dnssec_ok = request.edns.map(|(_, dnssec_ok)| dnssec_ok);
+        let key = Key::new(request.question, dnssec_ok, request.flags);
+        if let Some(length) = self.cached(now_ns, client.network, request, &key, reply) {
+            return answered(length);
+        }
+        match self.table.admit(now_ns, client, request, key, resolvers) {
+            Ok(Some((socket, query))) => match reply.get_mut(..query.len()) {
                 Some(place) => {
                     place.copy_from_slice(query);
                     Verdict::Forward { socket, len: query.len(), tcp: request.tcp }
                 }
                 None => Verdict::Drop(Drop::NoRoom),
             },
+            Ok(None) => Verdict::Waiting,
             Err(Refusal::Duplicate) => Verdict::Drop(Drop::Duplicate),
             // an answer now lets the guest try elsewhere; silence would cost it a timeout
             Err(Refusal::Full | Refusal::NoResolver) => {
@@ -239,19 +208,44 @@ impl Forwarder {
         }
     }
 
-    /// A datagram (or a TCP message) came back on `socket`. On a match the client's answer is in `reply`.
+    fn cached(
+        &mut self,
+        now_ns: u64,
+        network: u16,
+        request: &Request<'_>,
+        key: &Key,
+        reply: &mut [u8],
+    ) -> Option<usize> {
+        let (message, seconds) = self.caches.get_mut(&network)?.find(key, now_ns)?;
+        let header = Header::parse(message)?;
+        let end = Question::parse(message).ok()?.end();
+        // the authority is the resolver's, and its word is second-hand now
+        let header = Header { flags: header.flags & !flag::AA, ..header };
+        Some(relay(request, &header, end, message, seconds, reply))
+    }
+
+    /// A datagram (or a TCP message) came back on `socket`. On a match `out` gets the answers of those who wait, made
+    /// in `reply`, or another query. False when nobody waits for it.
     pub fn response(
         &mut self,
         now_ns: u64,
         socket: u16,
         payload: &[u8],
         reply: &mut [u8],
-    ) -> Option<(Client, usize)> {
-        self.table.response(now_ns, socket, payload, reply)
+        out: &mut dyn FnMut(Event<'_>),
+    ) -> bool {
+        let Some(found) = self.table.response(now_ns, socket, payload, reply, out) else { return false };
+        // what a resolver knows by itself is not all it could find out
+        if let Some(answer) = found.filter(|answer| answer.recursion)
+            && let Some(cache) = self.caches.get_mut(&answer.network)
+        {
+            cache.keep(answer.key, now_ns, answer.message, &answer.header, &answer.question);
+        }
+        true
     }
 
     /// Calls `out` for each query whose wait is over: asked again elsewhere, or SERVFAIL.
-    pub fn expire(&mut self, now_ns: u64, out: &mut dyn FnMut(Expired<'_>)) {
+    pub fn expire(&mut self, now_ns: u64, out: &mut dyn FnMut(Event<'_>)) {
         self.table.expire(now_ns, out);
     }
 
@@ -261,8 +255,9 @@ impl Forwarder {
     }
 
     /// The socket reported an error (ICMP unreachable): its queries go to the next resolver at once.
-    pub fn upstream_failed(&mut self, now_ns: u64, socket: u16, out: &mut dyn FnMut(Expired<'_>)) {
-        self.table.upstream_failed(now_ns, socket, out);
+    /// `tcp`: the connection to that socket's resolver did, and only what went by TCP does.
+    pub fn upstream_failed(&mut self, now_ns: u64, socket: u16, tcp: bool, out: &mut dyn FnMut(Event<'_>)) {
+        self.table.upstream_failed(now_ns, socket, tcp, out);
     }
 }
 
@@ -287,38 +282,15 @@ fn accept<'a>(payload: &'a [u8], header: &Header) -> Result<(Question<'a>, Optio
     Ok((question, found))
 }
 
-fn local<'a>(config: &'a Config, names: &dyn Names, question: &Question<'_>) -> Outcome<'a> {
+fn local<'a>(zone: &'a Zone, names: &'a dyn Names, question: &Question<'_>, name: &str) -> Outcome<'a> {
     // CHAOS would tell versions; transfers and transaction types are not for a forwarder
     let meta = (kind::META_FIRST..kind::ANY).contains(&question.kind);
     if question.class != class::IN || meta || question.kind == kind::OPT {
         return Outcome::Refused;
     }
-    let mut buffer = [0; NAME_MAX];
-    let outcome = zone::resolve(config, names, question.name.text(&mut buffer), question.kind);
-    match outcome {
+    match zone.resolve(names, name, question.kind) {
         // RFC 8482: ANY is an amplifier, here and upstream
-        Outcome::NoData | Outcome::Upstream if question.kind == kind::ANY => Outcome::Any,
+        Outcome::Answer(_) | Outcome::Upstream(_) if question.kind == kind::ANY => Outcome::Any,
         outcome => outcome,
     }
-}
-
-fn answer_local(config: &Config, request: &Request<'_>, outcome: &Outcome<'_>, reply: &mut [u8]) -> usize {
-    let available = if config.isolated { 0 } else { flag::RA };
-    let code = match outcome {
-        Outcome::NxDomain => rcode::NXDOMAIN,
-        Outcome::Refused => rcode::REFUSED,
-        _ => rcode::NOERROR,
-    };
-    let authority = match outcome {
-        Outcome::Refused | Outcome::Any => 0,
-        _ => flag::AA,
-    };
-    let ttl = config.lease_seconds_ttl;
-    request.answer(reply, available | authority, code, |out| match outcome {
-        Outcome::Address(address) => out.a(ttl, *address),
-        Outcome::Pointer(name) => out.ptr(ttl, name),
-        Outcome::Text(text) => out.txt(ttl, text),
-        Outcome::Any => out.hinfo(3600),
-        _ => {}
-    })
 }

@@ -25,7 +25,9 @@ const QUERY_MAX: usize = 4096;
 const RECEIVE_BUFFER: usize = 2 + QUERY_MAX;
 const SEND_BUFFER: usize = 16 * 1024;
 const PORT: u16 = 53;
-const FRAME_MAX: usize = 1514;
+const ETHERNET: usize = 14;
+/// Segments of one packet are enough for names.
+const MTU_MAX: u16 = 1500;
 
 /// From 192.0.0.0/24, which no network uses (RFC 6890): smoltcp's own second address and its router.
 const NEAR: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 9);
@@ -37,6 +39,7 @@ const ROUTER_REFRESH_NS: u64 = 20_000_000_000;
 /// Frames towards and from smoltcp.
 #[derive(Default)]
 struct Queue {
+    mtu: u16,
     incoming: VecDeque<Vec<u8>>,
     outgoing: VecDeque<Vec<u8>>,
 }
@@ -75,7 +78,7 @@ impl Device for Queue {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = FRAME_MAX;
+        capabilities.max_transmission_unit = usize::from(self.mtu) + ETHERNET;
         // taps deliver segments whose checksum the guest left to the hardware it believes in
         let mut checksum = ChecksumCapabilities::default();
         checksum.ipv4 = Checksum::Tx;
@@ -184,13 +187,13 @@ pub struct TcpServer {
 
 impl TcpServer {
     #[must_use]
-    pub fn new(gateway_mac: [u8; 6], gateway_ip: Ipv4Addr, prefix: u8, seed: u64) -> Self {
+    pub fn new(gateway_mac: [u8; 6], gateway_ip: Ipv4Addr, prefix: u8, mtu: u16, seed: u64) -> Self {
         let mut gateway_mac = gateway_mac;
         // smoltcp panics on a group address
         gateway_mac[0] &= 0xfe;
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(gateway_mac)));
         config.random_seed = seed;
-        let mut queue = Queue::default();
+        let mut queue = Queue { mtu: mtu.min(MTU_MAX), ..Queue::default() };
         let mut interface = Interface::new(config, &mut queue, Instant::ZERO);
         let odd = gateway_ip.is_unspecified() || gateway_ip.is_multicast() || gateway_ip.is_broadcast();
         interface.update_ip_addrs(|addresses| {

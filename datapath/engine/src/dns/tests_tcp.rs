@@ -21,7 +21,7 @@ struct Guest {
 impl Guest {
     fn new(last: u8) -> Self {
         let mac = [2, 0, 0, 0, 1, last];
-        let mut queue = Queue::default();
+        let mut queue = Queue { mtu: 1500, ..Queue::default() };
         let config = Config::new(HardwareAddress::Ethernet(EthernetAddress(mac)));
         let mut interface = Interface::new(config, &mut queue, Instant::ZERO);
         let ip = Ipv4Addr::new(10, 9, 0, last);
@@ -93,7 +93,7 @@ fn check_sums(frame: &[u8]) {
 }
 
 fn server() -> TcpServer {
-    TcpServer::new(GATEWAY_MAC, GATEWAY, 24, 7)
+    TcpServer::new(GATEWAY_MAC, GATEWAY, 24, 1500, 7)
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn connections_are_limited_and_come_back() {
 
 #[test]
 fn only_the_network_is_served() {
-    let (mut outside, mut guest) = (TcpServer::new(GATEWAY_MAC, GATEWAY, 30, 7), Guest::new(5));
+    let (mut outside, mut guest) = (TcpServer::new(GATEWAY_MAC, GATEWAY, 30, 1500, 7), Guest::new(5));
     let handle = guest.connect(40_000);
     guest.run(&mut outside, 50);
     assert!(guest.sent > 0);
@@ -183,6 +183,6 @@ fn an_absurd_length_resets_and_odd_addresses_do_not_panic() {
     guest.socket(handle).send_slice(b"\0\0").unwrap();
     guest.run(&mut server, 10);
     assert_eq!((server.connections(), guest.socket(handle).state()), (0, State::Closed));
-    let odd = TcpServer::new([0xff; 6], Ipv4Addr::UNSPECIFIED, 0, 0);
+    let odd = TcpServer::new([0xff; 6], Ipv4Addr::UNSPECIFIED, 0, 0, 0);
     assert_eq!(odd.connections(), 0);
 }

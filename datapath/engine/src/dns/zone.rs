@@ -1,203 +1,450 @@
-//! What this network answers by itself, and what must never leave it.
+//! What a network answers by itself, what must never leave it, and who is asked for the rest: a definition made
+//! ready to be searched.
 
+use alloc::borrow::{Cow, ToOwned};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
-use core::net::Ipv4Addr;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr};
 
 use pontoon_wire::dns::{LABEL_MAX, NAME_MAX, kind};
 
-use super::{Config, Names};
+use super::Names;
+use super::config::{Config, Srv};
+use super::reverse::Spelled;
 
 /// Names that mean something only here (RFC 6761, 6762, 7686): asking the world leaks them.
 const NEVER_ASKED: &[&str] = &["localhost", "local", "onion", "invalid"];
+/// Aliases of aliases that are followed.
+const CHAIN_MAX: usize = 8;
 
-/// Reverse zones without a meaning outside (RFC 6303 4, RFC 7793 for 100.64/10): network and prefix.
-const PRIVATE: &[(Ipv4Addr, u8)] = &[
-    (Ipv4Addr::new(0, 0, 0, 0), 8),
-    (Ipv4Addr::new(10, 0, 0, 0), 8),
-    (Ipv4Addr::new(100, 64, 0, 0), 10),
-    (Ipv4Addr::new(127, 0, 0, 0), 8),
-    (Ipv4Addr::new(169, 254, 0, 0), 16),
-    (Ipv4Addr::new(172, 16, 0, 0), 12),
-    (Ipv4Addr::new(192, 0, 2, 0), 24),
-    (Ipv4Addr::new(192, 168, 0, 0), 16),
-    (Ipv4Addr::new(198, 51, 100, 0), 24),
-    (Ipv4Addr::new(203, 0, 113, 0), 24),
-    (Ipv4Addr::new(255, 255, 255, 255), 32),
-];
+/// A record of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Data<'a> {
+    Address(IpAddr),
+    Alias(&'a str),
+    Pointer(Cow<'a, str>),
+    Text(&'a str),
+    Service(&'a Srv),
+}
 
-/// The same for IPv6: unique local, link-local, documentation.
-const PRIVATE6: &[&str] = &[
-    "c.f.ip6.arpa",
-    "d.f.ip6.arpa",
-    "8.e.f.ip6.arpa",
-    "9.e.f.ip6.arpa",
-    "a.e.f.ip6.arpa",
-    "b.e.f.ip6.arpa",
-    "8.b.d.0.1.0.0.2.ip6.arpa",
-    "0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa",
-];
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Answer<'a> {
+    /// With the owner, if that is not the name asked for.
+    pub(super) records: Vec<(Option<&'a str>, Data<'a>)>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome<'a> {
-    Address(Ipv4Addr),
-    Pointer(String),
-    Text(&'a str),
+    Answer(Answer<'a>),
     Any,
-    NoData,
     NxDomain,
     Refused,
-    Upstream,
+    /// Ask these resolvers.
+    Upstream(&'a [u16]),
 }
 
-/// `name` is lower-case text without the last dot.
-pub(super) fn resolve<'a>(config: &'a Config, names: &dyn Names, name: &str, asked: u16) -> Outcome<'a> {
-    if let Some(reverse) = Reverse::parse(name) {
-        return pointer(config, names, &reverse, asked);
+impl Outcome<'_> {
+    /// The name exists, but nothing of that type.
+    fn no_data() -> Self {
+        Self::Answer(Answer::default())
     }
-    if let Some(found) = known(config, names, name, asked) {
-        return found;
-    }
-    let own = config.domain.as_deref().filter(|domain| !domain.is_empty());
-    if let Some(domain) = own.filter(|domain| under(name, domain)) {
-        // the apex exists even while no guest has a name below it (RFC 8020)
-        return if name.len() == trimmed(domain).len() { Outcome::NoData } else { Outcome::NxDomain };
-    }
-    if config.isolated {
-        // a guest with another network asks its other server only after REFUSED, not after NXDOMAIN
-        return Outcome::Refused;
-    }
-    let plain = !name.is_empty() && !name.contains('.');
-    if plain && !config.forward_plain_names {
-        return Outcome::NxDomain;
-    }
-    if NEVER_ASKED.iter().chain(PRIVATE6).any(|zone| under(name, zone)) {
-        return Outcome::NxDomain;
-    }
-    Outcome::Upstream
 }
 
-fn trimmed(domain: &str) -> &str {
-    domain.strip_suffix('.').unwrap_or(domain)
+/// What a name has.
+#[derive(Clone, Debug, Default)]
+struct Records {
+    addresses: Vec<IpAddr>,
+    texts: Vec<String>,
+    /// Places in the configuration.
+    services: Vec<usize>,
+    alias: Option<String>,
+}
+
+/// What happens to names below a domain that are not known one by one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Rule {
+    Addresses(Vec<IpAddr>),
+    Local,
+    Upstream(Vec<u16>),
+    /// Never asked for, but no domain of this network.
+    Nowhere,
+}
+
+#[derive(Clone, Debug)]
+pub struct Zone {
+    config: Config,
+    /// In lower case, without the last dot.
+    domain: Option<String>,
+    names: BTreeMap<String, Records>,
+    /// Nodes between the network's domain and its names.
+    between: BTreeSet<String>,
+    /// Targets of `*.` and the domain behind it.
+    wildcards: BTreeMap<String, String>,
+    pointers: BTreeMap<IpAddr, String>,
+    rules: BTreeMap<String, Rule>,
+    default: Option<Vec<u16>>,
+}
+
+impl Zone {
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let domain = config.domain.as_deref().map(normal).filter(|domain| encodable(domain));
+        let mut zone = Self {
+            config: Config::default(),
+            domain,
+            names: BTreeMap::new(),
+            between: BTreeSet::new(),
+            wildcards: BTreeMap::new(),
+            pointers: BTreeMap::new(),
+            rules: BTreeMap::new(),
+            default: None,
+        };
+        zone.enter_hosts(&config);
+        zone.enter_others(&config);
+        zone.enter_rules(&config);
+        zone.config = config;
+        zone
+    }
+
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn enter_hosts(&mut self, config: &Config) {
+        for (address, names) in &config.hosts {
+            for name in names.iter().map(|name| normal(name)).filter(|name| encodable(name)) {
+                let pointer = self.qualified(&name);
+                self.pointers.entry(*address).or_insert(pointer);
+                self.enter(&name, |records| {
+                    if !records.addresses.contains(address) {
+                        records.addresses.push(*address);
+                    }
+                });
+            }
+        }
+    }
+
+    fn enter_others(&mut self, config: &Config) {
+        for (name, text) in &config.txt {
+            self.enter(&normal(name), |records| records.texts.push(text.clone()));
+        }
+        for (place, srv) in config.srv.iter().enumerate() {
+            let sound = srv.target.as_deref().is_none_or(|target| encodable(&normal(target)));
+            if sound {
+                self.enter(&normal(&srv.name), |records| records.services.push(place));
+            }
+        }
+        for (alias, target) in &config.cnames {
+            let (alias, target) = (normal(alias), normal(target));
+            if !encodable(&target) || alias == target {
+                continue;
+            }
+            match alias.strip_prefix("*.") {
+                Some(domain) => drop(self.wildcards.insert(domain.to_owned(), target)),
+                None => self.enter(&alias, |records| records.alias = Some(target.clone())),
+            }
+        }
+    }
+
+    fn enter_rules(&mut self, config: &Config) {
+        for upstream in &config.upstreams {
+            let resolvers = upstream.resolvers.clone();
+            match upstream.domain.as_deref().map(normal).filter(|domain| !domain.is_empty()) {
+                Some(domain) => drop(self.rules.insert(domain, Rule::Upstream(resolvers))),
+                None => self.default.get_or_insert_default().extend(resolvers),
+            }
+        }
+        for (domain, address) in &config.domains {
+            let rule = self.rules.entry(normal(domain)).or_insert(Rule::Local);
+            match (rule, address) {
+                (Rule::Addresses(addresses), Some(address)) => addresses.push(*address),
+                (rule, Some(address)) => *rule = Rule::Addresses(vec![*address]),
+                (rule @ Rule::Upstream(_), None) => *rule = Rule::Local,
+                _ => {}
+            }
+        }
+        if let Some(domain) = self.domain.clone() {
+            let rule = self.rules.entry(domain).or_insert(Rule::Local);
+            if config.local_only && matches!(rule, Rule::Upstream(_)) {
+                *rule = Rule::Local;
+            }
+        }
+        for name in NEVER_ASKED {
+            self.rules.entry((*name).to_owned()).or_insert(Rule::Nowhere);
+        }
+    }
+
+    /// Enters a name, with the network's domain and without. Services have two labels of their own.
+    fn enter(&mut self, name: &str, change: impl Fn(&mut Records)) {
+        if !encodable(name) {
+            return;
+        }
+        let bare = self.bare(name).map(ToOwned::to_owned);
+        let own_labels = name.starts_with('_') && name.matches('.').count() <= 1;
+        let whole = match &self.domain {
+            Some(domain) if own_labels || !name.contains('.') => Some(format!("{name}.{domain}")),
+            _ => None,
+        };
+        for name in [Some(name.to_owned()), bare, whole].into_iter().flatten() {
+            self.enter_between(&name);
+            change(self.names.entry(name).or_default());
+        }
+    }
+
+    fn enter_between(&mut self, name: &str) {
+        let Some(domain) = self.domain.as_deref() else { return };
+        let mut rest = name;
+        while let Some((_, tail)) = rest.split_once('.') {
+            if under(tail, domain) {
+                self.between.insert(tail.to_owned());
+            }
+            rest = tail;
+        }
+    }
+
+    /// A name without the network's domain, if that leaves one label.
+    fn bare<'n>(&self, name: &'n str) -> Option<&'n str> {
+        let domain = self.domain.as_deref()?;
+        let head = name.strip_suffix(domain)?.strip_suffix('.')?;
+        (!head.is_empty() && !head.contains('.')).then_some(head)
+    }
+
+    fn qualified(&self, name: &str) -> String {
+        match &self.domain {
+            Some(domain) if !name.contains('.') => format!("{name}.{domain}"),
+            _ => name.to_owned(),
+        }
+    }
+
+    /// Whether what cannot be answered here is refused.
+    fn refuses(&self) -> bool {
+        self.config.isolated && self.default.as_ref().is_none_or(Vec::is_empty)
+    }
+
+    /// `name` is lower-case text without the last dot.
+    pub(super) fn resolve<'a>(&'a self, names: &'a dyn Names, name: &str, asked: u16) -> Outcome<'a> {
+        if let Some(spelled) = Spelled::parse(name) {
+            return self.pointer(names, &spelled, name, asked);
+        }
+        let mut answer = Answer::default();
+        let mut owner: Option<&'a str> = None;
+        for _ in 0..CHAIN_MAX {
+            let current = owner.unwrap_or(name);
+            let alias = self.names.get(current).and_then(|records| records.alias.as_deref());
+            let mut add = |data| answer.records.push((owner, data));
+            let target = match alias.filter(|_| asked != kind::CNAME) {
+                Some(target) => target,
+                None if self.data(names, current, asked, &mut add) => return Outcome::Answer(answer),
+                None => match self.wildcard(current) {
+                    Some(target) => target,
+                    None if self.spread(current, asked, &mut add) || owner.is_some() => {
+                        return Outcome::Answer(answer);
+                    }
+                    None => return self.unknown(name, asked),
+                },
+            };
+            answer.records.push((owner, Data::Alias(target)));
+            if asked == kind::CNAME {
+                break;
+            }
+            owner = Some(target);
+        }
+        Outcome::Answer(answer)
+    }
+
+    fn wildcard(&self, name: &str) -> Option<&str> {
+        let mut rest = name;
+        while let Some((_, tail)) = rest.split_once('.') {
+            if let Some(target) = self.wildcards.get(tail).filter(|target| target.as_str() != name) {
+                return Some(target);
+            }
+            rest = tail;
+        }
+        None
+    }
+
+    /// Gives `add` what a name has of a type; true when the name is known here.
+    fn data<'a>(&'a self, names: &dyn Names, name: &str, asked: u16, add: &mut dyn FnMut(Data<'a>)) -> bool {
+        let leased = self.leased(names, name).map(IpAddr::V4);
+        let Some(records) = self.names.get(name) else {
+            let known = leased.is_some();
+            leased.into_iter().filter(|ip| of_kind(ip, asked)).for_each(|ip| add(Data::Address(ip)));
+            return known;
+        };
+        match asked {
+            kind::TXT => records.texts.iter().for_each(|text| add(Data::Text(text))),
+            kind::SRV => {
+                let services = records.services.iter().filter_map(|place| self.config.srv.get(*place));
+                services.for_each(|srv| add(Data::Service(srv)));
+            }
+            kind::CNAME => records.alias.iter().for_each(|target| add(Data::Alias(target))),
+            _ => {
+                // a name that the definition gives addresses to has no others
+                let leased = leased.filter(|_| records.addresses.is_empty());
+                let addresses = records.addresses.iter().copied().chain(leased);
+                addresses.filter(|ip| of_kind(ip, asked)).for_each(|ip| add(Data::Address(ip)));
+            }
+        }
+        true
+    }
+
+    /// Addresses of all names below a domain.
+    fn spread<'a>(&'a self, name: &str, asked: u16, add: &mut dyn FnMut(Data<'a>)) -> bool {
+        let Some((_, Rule::Addresses(addresses))) = self.rule(name) else { return false };
+        addresses.iter().filter(|ip| of_kind(ip, asked)).for_each(|ip| add(Data::Address(*ip)));
+        true
+    }
+
+    /// Guests choose these names, so they only stand in the network's own name space: never for a name with
+    /// a dot (another's domain), never for `localhost` and its like.
+    fn leased(&self, names: &dyn Names, name: &str) -> Option<Ipv4Addr> {
+        let bare = if name.contains('.') { self.bare(name)? } else { name };
+        if bare.is_empty() || NEVER_ASKED.contains(&bare) {
+            return None;
+        }
+        names.by_name(bare).filter(|address| *address != self.config.gateway)
+    }
+
+    /// The rule of the longest domain a name is in.
+    fn rule(&self, name: &str) -> Option<(&str, &Rule)> {
+        let mut rest = name;
+        loop {
+            if let Some((domain, rule)) = self.rules.get_key_value(rest) {
+                return Some((domain, rule));
+            }
+            if rest.is_empty() {
+                return None;
+            }
+            rest = rest.split_once('.').map_or("", |(_, tail)| tail);
+        }
+    }
+
+    fn unknown(&self, name: &str, asked: u16) -> Outcome<'_> {
+        match self.rule(name) {
+            Some((_, Rule::Upstream(resolvers))) => return self.ask(resolvers),
+            Some((domain, Rule::Local)) if !domain.is_empty() => {
+                // the apex exists even while no guest has a name below it (RFC 8020)
+                let exists = name == domain || self.between.contains(name);
+                return if exists { Outcome::no_data() } else { Outcome::NxDomain };
+            }
+            Some((_, Rule::Nowhere)) => return self.nowhere(),
+            Some((_, Rule::Local)) => return Outcome::NxDomain,
+            Some((_, Rule::Addresses(_))) => return Outcome::no_data(),
+            None => {}
+        }
+        let plain = !name.is_empty() && !name.contains('.');
+        // No host is looked up by these; a guest that validates needs them of top-level domains.
+        let keys = matches!(asked, kind::DS | kind::DNSKEY);
+        if plain && !self.config.forward_plain_names && !keys {
+            return self.nowhere();
+        }
+        match &self.default {
+            Some(resolvers) => self.ask(resolvers),
+            None => self.ask(&[]),
+        }
+    }
+
+    fn ask<'a>(&self, resolvers: &'a [u16]) -> Outcome<'a> {
+        // a guest with another network asks its other server only after REFUSED
+        if resolvers.is_empty() && self.config.isolated {
+            return Outcome::Refused;
+        }
+        Outcome::Upstream(resolvers)
+    }
+
+    fn nowhere(&self) -> Outcome<'_> {
+        if self.refuses() { Outcome::Refused } else { Outcome::NxDomain }
+    }
+
+    fn pointer<'a>(&'a self, names: &'a dyn Names, spelled: &Spelled, name: &str, asked: u16) -> Outcome<'a> {
+        let own = self.own(spelled);
+        if let Some(pointer) = spelled.address().and_then(|address| self.named(names, address, own.is_some()))
+        {
+            let data = (asked == kind::PTR).then_some((None, Data::Pointer(pointer)));
+            return Outcome::Answer(Answer { records: data.into_iter().collect() });
+        }
+        let denied = || if spelled.on_the_way() { Outcome::no_data() } else { Outcome::NxDomain };
+        match (own, self.rule(name).filter(|(domain, _)| !domain.is_empty())) {
+            (Some(true), _) => denied(),
+            (_, Some((_, Rule::Upstream(resolvers)))) => self.ask(resolvers),
+            (_, Some(_)) | (Some(false), None) => denied(),
+            (None, None) if spelled.private() && !self.refuses() => denied(),
+            (None, None) if spelled.private() => Outcome::Refused,
+            (None, None) => self.ask(self.default.as_deref().unwrap_or_default()),
+        }
+    }
+
+    /// Whether a name is one of the network's subnets, and there that of this server alone.
+    fn own(&self, spelled: &Spelled) -> Option<bool> {
+        let within = |address, prefix| prefix > 0 && spelled.within(address, prefix);
+        let listed = self.config.reverse.iter().filter(|one| within(one.address, one.prefix));
+        let first = within(self.config.gateway.into(), self.config.prefix).then_some(false);
+        listed.map(|one| one.alone).chain(first).max()
+    }
+
+    fn named<'a>(&'a self, names: &'a dyn Names, address: IpAddr, own: bool) -> Option<Cow<'a, str>> {
+        if let Some(name) = self.pointers.get(&address) {
+            return Some(Cow::Borrowed(name));
+        }
+        let IpAddr::V4(address) = address else { return None };
+        if !own || address == self.config.gateway {
+            return None;
+        }
+        let name = names.by_ip(address).map(|name| self.qualified(name));
+        name.filter(|name| encodable(name)).map(Cow::Owned)
+    }
+
+    /// Addresses for the targets of services (RFC 2782, additional data).
+    pub(super) fn addresses(&self, names: &dyn Names, name: &str, add: &mut dyn FnMut(IpAddr)) {
+        let name = normal(name);
+        for asked in [kind::A, kind::AAAA] {
+            self.data(names, &name, asked, &mut |data| {
+                if let Data::Address(address) = data {
+                    add(address);
+                }
+            });
+        }
+    }
+
+    /// Who would be asked for a name that is not known here.
+    #[must_use]
+    pub fn route(&self, name: &str, asked: u16) -> &[u16] {
+        let outcome = match Spelled::parse(name) {
+            Some(spelled) => self.pointer(&(), &spelled, name, asked),
+            None => self.unknown(name, asked),
+        };
+        match outcome {
+            Outcome::Upstream(resolvers) => resolvers,
+            _ => &[],
+        }
+    }
+}
+
+/// Nobody has a lease.
+impl Names for () {
+    fn by_name(&self, _: &str) -> Option<Ipv4Addr> {
+        None
+    }
+    fn by_ip(&self, _: Ipv4Addr) -> Option<&str> {
+        None
+    }
+}
+
+fn of_kind(address: &IpAddr, asked: u16) -> bool {
+    asked == if address.is_ipv4() { kind::A } else { kind::AAAA }
+}
+
+fn normal(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
 /// `name` is `zone` or below it.
 fn under(name: &str, zone: &str) -> bool {
-    let zone = trimmed(zone);
-    let Some(split) = name.len().checked_sub(zone.len()) else {
-        return false;
-    };
-    let (head, tail) = (name.as_bytes().get(..split), name.as_bytes().get(split..));
-    tail.is_some_and(|tail| tail.eq_ignore_ascii_case(zone.as_bytes()))
-        && head.is_some_and(|head| head.is_empty() || head.ends_with(b"."))
-}
-
-/// Takes the network's domain off; a host is known with and without it.
-fn stem<'n>(config: &Config, name: &'n str) -> &'n str {
-    let name = trimmed(name);
-    let Some(domain) = config.domain.as_deref().map(trimmed).filter(|domain| !domain.is_empty()) else {
-        return name;
-    };
-    if !under(name, domain) {
-        return name;
-    }
-    name.len().checked_sub(domain.len() + 1).and_then(|end| name.get(..end)).unwrap_or(name)
-}
-
-fn known<'a>(config: &'a Config, names: &dyn Names, name: &str, asked: u16) -> Option<Outcome<'a>> {
-    let stem_asked = stem(config, name);
-    let same = |listed: &str| stem(config, listed).eq_ignore_ascii_case(stem_asked);
-    let text = config.txt.iter().find(|(listed, _)| same(listed));
-    let fixed = config.hosts.iter().find(|(_, listed)| listed.iter().any(|one| same(one)));
-    let address = fixed.map(|(address, _)| *address).or_else(|| leased(config, names, stem_asked));
-    match (asked, address, text) {
-        (kind::A, Some(address), _) => Some(Outcome::Address(address)),
-        (kind::TXT, _, Some((_, text))) => Some(Outcome::Text(text)),
-        (_, None, None) => None,
-        _ => Some(Outcome::NoData),
-    }
-}
-
-/// Guests choose these names, so they only stand in the network's own name space: never for a name with
-/// a dot (another's domain), never for `localhost` and its like.
-fn leased(config: &Config, names: &dyn Names, stem: &str) -> Option<Ipv4Addr> {
-    if stem.is_empty() || stem.contains('.') || NEVER_ASKED.contains(&stem) {
-        return None;
-    }
-    names.by_name(stem).filter(|address| *address != config.gateway)
-}
-
-/// The leading octets a name below in-addr.arpa spells.
-struct Reverse {
-    octets: [u8; 4],
-    known: usize,
-    /// more labels than an address has, or a label that is not an octet
-    odd: bool,
-}
-
-impl Reverse {
-    fn parse(name: &str) -> Option<Self> {
-        let rest = name.strip_suffix(".in-addr.arpa")?;
-        let mut reverse = Self { octets: [0; 4], known: 0, odd: false };
-        for label in rest.rsplit('.') {
-            match (label.parse(), reverse.octets.get_mut(reverse.known)) {
-                (Ok(octet), Some(place)) if !reverse.odd => {
-                    *place = octet;
-                    reverse.known += 1;
-                }
-                _ => reverse.odd = true,
-            }
-        }
-        Some(reverse)
-    }
-
-    fn within(&self, network: Ipv4Addr, prefix: u8) -> bool {
-        let bits = u32::from(prefix.min(32));
-        let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
-        let address = u32::from_be_bytes(self.octets);
-        self.known * 8 >= bits as usize && (address ^ u32::from(network)) & mask == 0
-    }
-}
-
-fn pointer<'a>(config: &Config, names: &dyn Names, reverse: &Reverse, asked: u16) -> Outcome<'a> {
-    let own = config.prefix > 0 && reverse.within(config.gateway, config.prefix);
-    let whole = reverse.known == 4 && !reverse.odd;
-    let address = Ipv4Addr::from(reverse.octets);
-    let name = if whole { named(config, names, address, own) } else { None };
-    let name = name.filter(|name| encodable(name));
-    match name {
-        Some(name) if asked == kind::PTR => return Outcome::Pointer(name),
-        Some(_) => return Outcome::NoData,
-        None => {}
-    }
-    let private = PRIVATE.iter().any(|&(network, prefix)| reverse.within(network, prefix));
-    if !own && config.isolated {
-        return Outcome::Refused;
-    }
-    match (own || private, whole || reverse.odd) {
-        (true, true) => Outcome::NxDomain,
-        // a node on the way down to addresses: NXDOMAIN would deny all of them (RFC 8020)
-        (true, false) => Outcome::NoData,
-        (false, _) => Outcome::Upstream,
-    }
-}
-
-fn named(config: &Config, names: &dyn Names, address: Ipv4Addr, own: bool) -> Option<String> {
-    let fixed = config.hosts.iter().find(|(listed, _)| *listed == address);
-    if let Some(name) = fixed.and_then(|(_, listed)| listed.first()) {
-        return Some(qualified(config, name));
-    }
-    if !own || address == config.gateway {
-        return None;
-    }
-    names.by_ip(address).map(|name| qualified(config, name))
-}
-
-fn qualified(config: &Config, name: &str) -> String {
-    match config.domain.as_deref().map(trimmed).filter(|domain| !domain.is_empty()) {
-        Some(domain) if !name.contains('.') => format!("{name}.{domain}"),
-        _ => String::from(trimmed(name)),
-    }
+    name.strip_suffix(zone).is_some_and(|head| head.is_empty() || head.ends_with('.'))
 }
 
 /// A name with an empty or long label has no wire form (RFC 1035 2.3.4).

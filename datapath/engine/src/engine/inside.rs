@@ -221,9 +221,7 @@ impl State {
             (ipv4::UDP, DHCP_SERVER) if whole && network.dhcp.is_some() => {
                 self.dhcp(context, network, id, frame, packet)
             }
-            (ipv4::UDP, DNS) if whole && network.dns.enabled => {
-                self.dns_udp(context, network, id, frame, packet)
-            }
+            (ipv4::UDP, DNS) if whole && network.dns.enabled => self.dns_udp(context, id, frame, packet),
             (ipv4::TCP, DNS) if network.dns.enabled => self.dns_tcp(context, id, frame),
             (ipv4::ICMP, _) if whole && packet.flags == icmp::ECHO_REQUEST => {
                 if !gateway::echo_reply(frame, packet, context.vnet.needs_checksum()) {

@@ -160,14 +160,14 @@ impl Engine {
 
     /// The socket reported an error (connection refused).
     pub fn dns_failed(&mut self, now: Now, socket: u16, out: &mut impl Egress) {
-        self.state.dns_failed(now, &self.snapshot, socket, out);
+        self.state.dns_failed(now, &self.snapshot, socket, false, out);
     }
 
     /// The answer to `Egress::dns_query_tcp`; empty when it failed.
     pub fn dns_tcp_response(&mut self, now: Now, ticket: u32, response: &[u8], out: &mut impl Egress) {
         let socket = u16::try_from(ticket & 0xffff).unwrap_or(0);
         if response.is_empty() {
-            self.state.dns_failed(now, &self.snapshot, socket, out);
+            self.state.dns_failed(now, &self.snapshot, socket, true, out);
         } else {
             self.state.dns_response(now, &self.snapshot, socket, response, out);
         }

@@ -12,7 +12,7 @@ use pontoon_wire::{Mac, vnet};
 use super::{Context, Decision, State};
 use crate::dhcp;
 use crate::dns::tcp::TcpServer;
-use crate::dns::{Client, Expired, Forwarder, Names, Transport, Verdict};
+use crate::dns::{self, Client, Forwarder, Names, Transport, Verdict, Zone};
 use crate::drops::DropReason;
 use crate::egress::{Egress, Event, FrameRef, LeaseChange};
 use crate::gateway::{self, Datagram, UDP_HEADERS};
@@ -35,7 +35,10 @@ const TICK_MILLIS: u64 = 100;
 struct NetworkServices {
     name: alloc::string::String,
     dhcp: Option<dhcp::Server>,
+    zone: Option<Zone>,
     tcp: Option<TcpServer>,
+    /// What `tcp` was made for.
+    mtu: u16,
     /// Leases from disk that wait for the server.
     restored: Vec<dhcp::Lease>,
 }
@@ -76,7 +79,7 @@ pub(super) struct Services {
     seed: u64,
     networks: Vec<NetworkServices>,
     forwarder: Forwarder,
-    sockets: (u16, u16),
+    sockets_per_resolver: u16,
     pending: BTreeMap<u32, Pending>,
     /// One a port, gone with it.
     budgets: BTreeMap<PortId, LeaseBudget>,
@@ -105,7 +108,7 @@ impl Services {
             seed,
             networks: Vec::new(),
             forwarder: Forwarder::new(seed),
-            sockets: (0, 0),
+            sockets_per_resolver: 0,
             pending: BTreeMap::new(),
             budgets: BTreeMap::new(),
             ticket: 0,
@@ -128,14 +131,18 @@ impl Services {
             let id = u16::try_from(id).unwrap_or(u16::MAX);
             match snapshot.network(id) {
                 Some(network) => self.apply_network(id, network),
-                None => *self.network(id) = NetworkServices::default(),
+                None => {
+                    *self.network(id) = NetworkServices::default();
+                    self.forwarder.set_cache(id, 0);
+                }
             }
         }
-        let sockets = (snapshot.resolvers, snapshot.sockets_per_resolver);
-        if sockets != self.sockets {
-            self.sockets = sockets;
-            self.forwarder.set_sockets(sockets.0, sockets.1);
-        }
+        self.sockets_per_resolver = snapshot.sockets_per_resolver;
+        let networks = &self.networks;
+        self.forwarder.set_sockets(snapshot.sockets_per_resolver, &snapshot.resolvers, &|id, name, asked| {
+            let zone = networks.get(usize::from(id)).and_then(|network| network.zone.as_ref());
+            zone.map_or_else(Vec::new, |zone| zone.route(name, asked).to_vec())
+        });
         self.clients.retain(|&id, _| snapshot.uplink(id).is_some_and(|u| u.subnet.is_none()));
         self.budgets.retain(|&port, _| snapshot.port(port).is_some());
     }
@@ -163,11 +170,17 @@ impl Services {
             (slot, None) => *slot = None,
         }
         match network.subnet.filter(|_| network.dns.enabled) {
-            Some(subnet) if services.tcp.is_none() => {
-                services.tcp = Some(TcpServer::new(network.mac, subnet.address, subnet.prefix, seed));
+            Some(subnet) if services.tcp.is_none() || services.mtu != network.mtu => {
+                let (address, prefix) = (subnet.address, subnet.prefix);
+                services.tcp = Some(TcpServer::new(network.mac, address, prefix, network.mtu, seed));
+                services.mtu = network.mtu;
             }
             Some(_) => {}
             None => services.tcp = None,
+        }
+        if services.zone.as_ref().is_none_or(|zone| *zone.config() != network.dns) {
+            services.zone = Some(Zone::new(network.dns.clone()));
+            self.forwarder.set_cache(id, network.dns.cache_size);
         }
     }
 
@@ -292,7 +305,6 @@ impl State {
     pub(super) fn dns_udp<E: Egress>(
         &mut self,
         context: &mut Context<'_, E>,
-        network: &Network,
         id: u16,
         frame: &[u8],
         packet: &Packet,
@@ -305,9 +317,10 @@ impl State {
         let transport = Transport::Udp;
         let client = Client { network: id, mac, ip: packet.source(), port: packet.source_port, transport };
         let Services { networks, forwarder, buffer, .. } = &mut self.services;
-        let server = networks.get(usize::from(id)).and_then(|n| n.dhcp.as_ref());
-        let names = LeaseNames(server, context.now.unix);
-        match forwarder.query(context.now.mono.0, &network.dns, &names, client, payload, buffer) {
+        let services = networks.get(usize::from(id)).ok_or(DropReason::DnsDropped)?;
+        let zone = services.zone.as_ref().ok_or(DropReason::DnsDropped)?;
+        let names = LeaseNames(services.dhcp.as_ref(), context.now.unix);
+        match forwarder.query(context.now.mono.0, zone, &names, client, payload, buffer) {
             Verdict::Answer(length) => {
                 let bytes = buffer.get(..length).unwrap_or_default();
                 deliver(
@@ -325,6 +338,7 @@ impl State {
                 context.out.dns_query(socket, buffer.get(..len).unwrap_or_default());
                 Ok(())
             }
+            Verdict::Waiting => Ok(()),
             Verdict::Drop(_) => Err(DropReason::DnsDropped),
         }
     }
@@ -347,8 +361,7 @@ impl State {
 
     /// Takes up what arrived whole on the network's DNS connections.
     fn dns_tcp_queries(&mut self, now: Now, snapshot: &Snapshot, id: u16, out: &mut impl Egress) {
-        let Some(network) = snapshot.network(id) else { return };
-        let Services { networks, forwarder, buffer, sockets, ticket, .. } = &mut self.services;
+        let Services { networks, forwarder, buffer, sockets_per_resolver, ticket, .. } = &mut self.services;
         loop {
             let Some(services) = networks.get_mut(usize::from(id)) else { return };
             let Some(query) = services.tcp.as_mut().and_then(TcpServer::next_query) else { return };
@@ -356,16 +369,18 @@ impl State {
             let transport = Transport::Tcp(conn);
             let client = Client { network: id, mac: peer.mac, ip: peer.ip, port: peer.port, transport };
             let payload = query.payload.to_vec();
+            let Some(zone) = &services.zone else { return };
             let names = LeaseNames(services.dhcp.as_ref(), now.unix);
-            match forwarder.query(now.mono.0, &network.dns, &names, client, &payload, buffer) {
+            match forwarder.query(now.mono.0, zone, &names, client, &payload, buffer) {
                 Verdict::Answer(length) => {
                     let bytes = buffer.get(..length).unwrap_or_default();
                     deliver(networks, now, snapshot, &mut self.scratch, client, bytes, out);
                 }
                 Verdict::Forward { socket, len, .. } => {
                     let query = buffer.get(..len).unwrap_or_default();
-                    ask_tcp(out, *sockets, ticket, socket, query);
+                    ask_tcp(out, *sockets_per_resolver, ticket, socket, query);
                 }
+                Verdict::Waiting => {}
                 Verdict::Drop(_) => {
                     self.drops.count(DropReason::DnsDropped);
                     if let Some(tcp) = networks.get_mut(usize::from(id)).and_then(|n| n.tcp.as_mut()) {
@@ -384,21 +399,28 @@ impl State {
         message: &[u8],
         out: &mut impl Egress,
     ) {
-        let Services { networks, forwarder, buffer, .. } = &mut self.services;
-        match forwarder.response(now.mono.0, socket, message, buffer) {
-            Some((client, length)) => {
-                let bytes = buffer.get(..length).unwrap_or_default();
-                deliver(networks, now, snapshot, &mut self.scratch, client, bytes, out);
-            }
-            None => self.drops.count(DropReason::DnsDropped),
+        let Services { networks, forwarder, buffer, sockets_per_resolver, ticket, .. } = &mut self.services;
+        let scratch = &mut self.scratch;
+        let found = forwarder.response(now.mono.0, socket, message, buffer, &mut |event| {
+            settle(networks, now, snapshot, scratch, (*sockets_per_resolver, &mut *ticket), event, out);
+        });
+        if !found {
+            self.drops.count(DropReason::DnsDropped);
         }
     }
 
-    pub(super) fn dns_failed(&mut self, now: Now, snapshot: &Snapshot, socket: u16, out: &mut impl Egress) {
-        let Services { networks, forwarder, sockets, ticket, .. } = &mut self.services;
+    pub(super) fn dns_failed(
+        &mut self,
+        now: Now,
+        snapshot: &Snapshot,
+        socket: u16,
+        tcp: bool,
+        out: &mut impl Egress,
+    ) {
+        let Services { networks, forwarder, sockets_per_resolver, ticket, .. } = &mut self.services;
         let scratch = &mut self.scratch;
-        forwarder.upstream_failed(now.mono.0, socket, &mut |expired| {
-            settle(networks, now, snapshot, scratch, (*sockets, &mut *ticket), expired, out);
+        forwarder.upstream_failed(now.mono.0, socket, tcp, &mut |event| {
+            settle(networks, now, snapshot, scratch, (*sockets_per_resolver, &mut *ticket), event, out);
         });
     }
 
@@ -406,10 +428,10 @@ impl State {
         if self.config.worker != 0 {
             return;
         }
-        let Services { networks, forwarder, sockets, ticket, .. } = &mut self.services;
+        let Services { networks, forwarder, sockets_per_resolver, ticket, .. } = &mut self.services;
         let scratch = &mut self.scratch;
-        forwarder.expire(now.mono.0, &mut |expired| {
-            settle(networks, now, snapshot, scratch, (*sockets, &mut *ticket), expired, out);
+        forwarder.expire(now.mono.0, &mut |event| {
+            settle(networks, now, snapshot, scratch, (*sockets_per_resolver, &mut *ticket), event, out);
         });
         if now.mono < self.services.tick {
             return;
@@ -552,26 +574,30 @@ fn poll_tcp(networks: &mut [NetworkServices], now: Now, snapshot: &Snapshot, id:
     });
 }
 
-/// Does what the forwarder wants done about a query that got no answer.
+/// Does what the forwarder wants done about a query.
 fn settle(
     networks: &mut [NetworkServices],
     now: Now,
     snapshot: &Snapshot,
     scratch: &mut [u8],
-    (sockets, ticket): ((u16, u16), &mut u32),
-    expired: Expired<'_>,
+    (sockets_per_resolver, ticket): (u16, &mut u32),
+    event: dns::Event<'_>,
     out: &mut impl Egress,
 ) {
-    match expired {
-        Expired::Retry { socket, tcp: false, bytes } => out.dns_query(socket, bytes),
-        Expired::Retry { socket, tcp: true, bytes } => ask_tcp(out, sockets, ticket, socket, bytes),
-        Expired::ServFail { client, bytes } => deliver(networks, now, snapshot, scratch, client, bytes, out),
+    match event {
+        dns::Event::Ask { socket, tcp: false, bytes } => out.dns_query(socket, bytes),
+        dns::Event::Ask { socket, tcp: true, bytes } => {
+            ask_tcp(out, sockets_per_resolver, ticket, socket, bytes);
+        }
+        dns::Event::Answer { client, bytes } => {
+            deliver(networks, now, snapshot, scratch, client, bytes, out);
+        }
     }
 }
 
 /// Asks over TCP; the ticket carries the socket the answer must be matched to.
-fn ask_tcp(out: &mut impl Egress, sockets: (u16, u16), ticket: &mut u32, socket: u16, query: &[u8]) {
+fn ask_tcp(out: &mut impl Egress, sockets_per_resolver: u16, ticket: &mut u32, socket: u16, query: &[u8]) {
     *ticket = ticket.wrapping_add(1);
-    let resolver = socket / sockets.1.max(1);
+    let resolver = socket / sockets_per_resolver.max(1);
     out.dns_query_tcp(resolver, (*ticket << 16) | u32::from(socket), query);
 }

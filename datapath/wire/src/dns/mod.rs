@@ -2,7 +2,9 @@
 //!
 //! Everything here is total: any byte string gives a value or an error, never a panic.
 
-use core::net::Ipv4Addr;
+mod build;
+
+pub use build::{Builder, Owner};
 
 pub const HEADER_LEN: usize = 12;
 /// RFC 1035 2.3.4: a name on the wire, with its root label.
@@ -38,12 +40,16 @@ pub mod rcode {
 
 pub mod kind {
     pub const A: u16 = 1;
+    pub const CNAME: u16 = 5;
+    pub const SOA: u16 = 6;
     pub const PTR: u16 = 12;
     pub const HINFO: u16 = 13;
     pub const TXT: u16 = 16;
     pub const AAAA: u16 = 28;
     pub const SRV: u16 = 33;
     pub const OPT: u16 = 41;
+    pub const DS: u16 = 43;
+    pub const DNSKEY: u16 = 48;
     /// RFC 6895 3.1: query-only types start here; ANY ends them.
     pub const META_FIRST: u16 = 249;
     pub const ANY: u16 = 255;
@@ -286,136 +292,41 @@ pub fn edns(message: &[u8], header: &Header, at: usize) -> Result<Option<Edns>, 
     Ok(found)
 }
 
-/// Writes a message front to back. What does not fit is left out whole, and [`Builder::finish`] says so.
-pub struct Builder<'a> {
-    out: &'a mut [u8],
-    length: usize,
-    overflow: bool,
+/// How many seconds an answer may be kept: as long as its shortest record, and one that says no as long as the zone
+/// allows (RFC 2308 5). `None`: not at all.
+#[must_use]
+pub fn lifetime(message: &[u8], header: &Header, question: &Question<'_>) -> Option<u32> {
+    let (mut at, mut shortest, mut found, mut negative) = (question.end(), u32::MAX, false, None);
+    for _ in 0..header.answers {
+        let record = Record::parse(message, at).ok()?;
+        shortest = shortest.min(record.ttl);
+        found |= record.kind == question.kind;
+        at = record.end;
+    }
+    for _ in 0..header.authorities {
+        let record = Record::parse(message, at).ok()?;
+        if record.kind == kind::SOA {
+            let minimum = record.data.last_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes))?;
+            negative = Some(record.ttl.min(minimum));
+        }
+        at = record.end;
+    }
+    let usable = if found && header.rcode() == rcode::NOERROR { shortest } else { shortest.min(negative?) };
+    (usable > 0).then_some(usable)
 }
 
-impl<'a> Builder<'a> {
-    pub fn new(out: &'a mut [u8], id: u16, flags: u16) -> Self {
-        let mut builder = Self { out, length: 0, overflow: false };
-        builder.bytes(&id.to_be_bytes());
-        builder.bytes(&flags.to_be_bytes());
-        builder.bytes(&[0; 8]);
-        builder
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        let end = self.length + bytes.len();
-        match self.out.get_mut(self.length..end) {
-            Some(place) if !self.overflow => {
-                place.copy_from_slice(bytes);
-                self.length = end;
-            }
-            _ => self.overflow = true,
+/// Takes the seconds since an answer came off the times its records have left.
+pub fn age(message: &mut [u8], header: &Header, question_end: usize, seconds: u32) {
+    let mut at = question_end;
+    let records = u32::from(header.answers) + u32::from(header.authorities) + u32::from(header.additionals);
+    for _ in 0..records {
+        let Ok(record) = Record::parse(message, at) else { return };
+        let (kind, left, field) = (record.kind, record.ttl.saturating_sub(seconds), record.fixed + 4);
+        at = record.end;
+        // what stands there in OPT is no time
+        if let Some(place) = message.get_mut(field..field + 4).filter(|_| kind != kind::OPT) {
+            place.copy_from_slice(&left.to_be_bytes());
         }
-    }
-
-    fn count(&mut self, at: usize) {
-        let value = word(self.out, at).unwrap_or(0).wrapping_add(1).to_be_bytes();
-        if let Some(place) = self.out.get_mut(at..at + 2) {
-            place.copy_from_slice(&value);
-        }
-    }
-
-    /// Name, type and class, copied as asked: clients compare the case (draft-vixie-dnsext-dns0x20).
-    pub fn question(&mut self, bytes: &[u8]) {
-        self.bytes(bytes);
-        self.count(4);
-    }
-
-    /// A record of the question's name (a pointer to offset 12).
-    fn answer(&mut self, kind: u16, ttl: u32, data: impl FnOnce(&mut Self)) {
-        let start = self.length;
-        self.bytes(&[0xc0, HEADER_LEN as u8]);
-        self.bytes(&kind.to_be_bytes());
-        self.bytes(&class::IN.to_be_bytes());
-        self.bytes(&ttl.to_be_bytes());
-        let length_at = self.length;
-        self.bytes(&[0; 2]);
-        data(self);
-        let length = self.length.saturating_sub(length_at + 2);
-        if self.overflow || length > usize::from(u16::MAX) {
-            self.overflow = true;
-            self.length = start;
-            return;
-        }
-        if let Some(place) = self.out.get_mut(length_at..length_at + 2) {
-            place.copy_from_slice(&(length as u16).to_be_bytes());
-        }
-        self.count(6);
-    }
-
-    pub fn a(&mut self, ttl: u32, address: Ipv4Addr) {
-        self.answer(kind::A, ttl, |out| out.bytes(&address.octets()));
-    }
-
-    pub fn ptr(&mut self, ttl: u32, name: &str) {
-        self.answer(kind::PTR, ttl, |out| out.name(name));
-    }
-
-    /// RFC 1035 3.3.14: text longer than 255 bytes becomes several strings.
-    pub fn txt(&mut self, ttl: u32, text: &str) {
-        self.answer(kind::TXT, ttl, |out| {
-            if text.is_empty() {
-                out.bytes(&[0]);
-            }
-            for part in text.as_bytes().chunks(255) {
-                out.string(part);
-            }
-        });
-    }
-
-    /// RFC 8482 4.2: the answer to ANY.
-    pub fn hinfo(&mut self, ttl: u32) {
-        self.answer(kind::HINFO, ttl, |out| {
-            out.string(b"RFC8482");
-            out.string(b"");
-        });
-    }
-
-    fn string(&mut self, part: &[u8]) {
-        self.bytes(&[part.len() as u8]);
-        self.bytes(part);
-    }
-
-    /// A name that cannot be encoded leaves the record out.
-    fn name(&mut self, name: &str) {
-        let start = self.length;
-        for label in name.split('.').filter(|label| !label.is_empty()) {
-            if label.len() > LABEL_MAX {
-                self.overflow = true;
-            }
-            self.string(label.as_bytes());
-        }
-        self.bytes(&[0]);
-        if self.length - start > NAME_MAX {
-            self.overflow = true;
-        }
-    }
-
-    /// `rcode` gives the upper eight bits of an extended code.
-    pub fn opt(&mut self, rcode: u16, dnssec_ok: bool) {
-        self.opt_sized(EDNS_SIZE, rcode, dnssec_ok);
-    }
-
-    pub fn opt_sized(&mut self, size: u16, rcode: u16, dnssec_ok: bool) {
-        let size = size.to_be_bytes();
-        let extended = (rcode >> 4) as u8;
-        let bits = if dnssec_ok { 0x80 } else { 0 };
-        let start = self.length;
-        self.bytes(&[0, 0, kind::OPT as u8, size[0], size[1], extended, 0, bits, 0, 0, 0]);
-        if self.length > start {
-            self.count(10);
-        }
-    }
-
-    /// The length, and whether everything fitted.
-    #[must_use]
-    pub fn finish(self) -> (usize, bool) {
-        (self.length, !self.overflow)
     }
 }
 
@@ -467,29 +378,5 @@ mod tests {
         let message = b"\0\0\0\0\0\x01\0\0\0\0\0\0\x03a.b\0\0\x01\0\x01";
         let question = Question::parse(message).expect("question");
         assert_eq!(question.name.text(&mut [0; NAME_MAX]), "a?b");
-    }
-
-    #[test]
-    fn builder_reads_back_and_reports_overflow() {
-        let mut out = [0; 200];
-        let mut builder = Builder::new(&mut out, 7, flag::QR);
-        builder.question(&QUERY[12..24]);
-        builder.a(60, Ipv4Addr::new(1, 2, 3, 4));
-        builder.ptr(60, "a.b");
-        builder.txt(60, "hello");
-        builder.hinfo(60);
-        builder.opt(rcode::BADVERS, true);
-        let (length, whole) = builder.finish();
-        assert!(whole);
-        let header = Header::parse(&out[..length]).expect("header");
-        assert_eq!((header.questions, header.answers, header.additionals), (1, 4, 1));
-        let found = edns(&out[..length], &header, 24).expect("records").expect("opt");
-        assert_eq!((found.size, found.end), (EDNS_SIZE, length));
-
-        let mut small = [0; 30];
-        let mut builder = Builder::new(&mut small, 7, 0);
-        builder.question(&QUERY[12..24]);
-        builder.a(60, Ipv4Addr::LOCALHOST);
-        assert_eq!(builder.finish(), (24, false), "the record is left out whole");
     }
 }
