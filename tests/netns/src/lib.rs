@@ -11,6 +11,7 @@ mod judge;
 mod net;
 mod process;
 mod raw;
+mod wire;
 mod world;
 pub mod xml;
 
@@ -18,7 +19,8 @@ pub use api::Api;
 pub use judge::BAD;
 pub use net::{BIG, http_get, in_netns, serve_tcp};
 pub use process::{Output, Proc, run};
-pub use raw::send_frame;
+pub use raw::{send_frame, send_frames};
+pub use wire::{Faults, Wire};
 pub use world::{Capture, Setup, World, bound_address};
 
 use std::time::{Duration, Instant};

@@ -5,10 +5,12 @@ use std::io;
 use std::mem::{size_of, size_of_val, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use rustix::net::SendFlags;
+
 use crate::in_netns;
 
 /// `virtio_net_hdr` without its last field.
-const HEADER: usize = 10;
+pub(crate) const HEADER: usize = 10;
 const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
 const NEEDS_CSUM: u8 = 1;
 /// Frames come faster than they are looked at.
@@ -19,17 +21,37 @@ const BUFFER: libc::c_int = 16 << 20;
 /// # Panics
 /// When it cannot be sent.
 pub fn send_frame(netns: &str, dev: &str, frame: &[u8]) {
-    let send = || -> io::Result<usize> {
+    send_frames(netns, dev, std::iter::once(frame));
+}
+
+/// Sends Ethernet frames from `dev`, a name in the namespace.
+///
+/// # Panics
+/// When one cannot be sent.
+pub fn send_frames<'a>(netns: &str, dev: &str, frames: impl Iterator<Item = &'a [u8]> + Send) {
+    let send = || -> io::Result<()> {
         let socket = socket()?;
-        let (address, length) = (address(dev, 0)?, size_of::<libc::sockaddr_ll>() as libc::socklen_t);
-        // SAFETY: both pointers are to what lives longer than the call, each with its length beside it.
-        check(unsafe {
-            let to = (&raw const address).cast();
-            libc::sendto(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0, to, length)
+        bind(&socket, dev, 0)?;
+        frames.map(|frame| rustix::net::send(&socket, frame, SendFlags::empty())).try_for_each(|sent| {
+            sent?;
+            Ok(())
         })
     };
-    let sent = in_netns(netns, send).expect("the frame is sent");
-    assert_eq!(sent, frame.len());
+    in_netns(netns, send).expect("the frames are sent");
+}
+
+/// A socket that takes and gives frames of one interface behind their `virtio_net_hdr`.
+pub(crate) fn open(netns: &str, dev: &str) -> io::Result<OwnedFd> {
+    let open = || -> io::Result<OwnedFd> {
+        let socket = socket()?;
+        set(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1)?;
+        set(&socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &1)?;
+        // Without the right to pass the system's limit there is less.
+        let _ = set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &BUFFER);
+        bind(&socket, dev, libc::ETH_P_ALL as u16)?;
+        Ok(socket)
+    };
+    in_netns(netns, open)
 }
 
 /// What arrives on one interface, with what the kernel knows of each frame.
@@ -41,20 +63,7 @@ pub(crate) struct Tap {
 
 impl Tap {
     pub(crate) fn open(netns: &str, dev: &str) -> io::Result<Self> {
-        let open = || -> io::Result<OwnedFd> {
-            let socket = socket()?;
-            set(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1)?;
-            set(&socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &1)?;
-            // Without the right to pass the system's limit there is less.
-            let _ = set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &BUFFER);
-            let (address, length) =
-                (address(dev, libc::ETH_P_ALL as u16)?, size_of::<libc::sockaddr_ll>() as libc::socklen_t);
-            // SAFETY: the pointer and length describe `address`, which outlives the call.
-            let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
-            check(bound as isize)?;
-            Ok(socket)
-        };
-        Ok(Self { socket: in_netns(netns, open)?, buffer: vec![0; HEADER + (1 << 17)] })
+        Ok(Self { socket: open(netns, dev)?, buffer: vec![0; HEADER + (1 << 17)] })
     }
 
     /// The next frame as a wire would carry it: a checksum that was left to the hardware is completed. A frame that
@@ -102,6 +111,14 @@ fn socket() -> io::Result<OwnedFd> {
     check(socket as isize)?;
     // SAFETY: the kernel just returned this descriptor and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(socket) })
+}
+
+/// Binds to an interface of the calling thread's namespace; protocol 0 receives nothing.
+fn bind(socket: &OwnedFd, dev: &str, protocol: u16) -> io::Result<()> {
+    let (address, length) = (address(dev, protocol)?, size_of::<libc::sockaddr_ll>() as libc::socklen_t);
+    // SAFETY: the pointer and length describe `address`, which outlives the call.
+    let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
+    check(bound as isize).map(drop)
 }
 
 fn address(dev: &str, protocol: u16) -> io::Result<libc::sockaddr_ll> {
