@@ -191,6 +191,7 @@ impl Lab {
             }
             let answer = self.inbound(session, protocol, Part::Accept);
             self.receive(UPLINK, &answer);
+            self.receive(GUEST_1, &outbound(session, protocol, Part::Data));
         }
     }
 

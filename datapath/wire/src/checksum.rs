@@ -41,10 +41,7 @@ impl Sum {
     #[must_use]
     #[inline]
     pub fn fold(self) -> u16 {
-        let half = |sum: u64, bits: u32| (sum & ((1 << bits) - 1)) + (sum >> bits);
-        // At most 33, then 18, then 17 and then 16 bits are left.
-        let sum = half(half(half(half(self.0, 32), 16), 16), 16);
-        (sum & 0xffff) as u16
+        fold(self.0)
     }
 
     /// Folded and complemented: what a checksum field holds.
@@ -111,14 +108,27 @@ pub fn of(bytes: &[u8]) -> u16 {
 #[inline]
 pub fn valid(bytes: &[u8]) -> bool {
     match <&[u8; 20]>::try_from(bytes) {
-        Ok(header) => short(header).fold() == 0xffff,
+        Ok(header) => is_header_valid(header),
         Err(_) => Sum::default().bytes(bytes).fold() == 0xffff,
     }
 }
 
-/// The sum of an IPv4 header without options.
+/// The same for an IPv4 header without options; sums do not care for the order of octets in a word.
+#[must_use]
 #[inline]
-fn short(header: &[u8; 20]) -> Sum {
-    let (words, _) = header.as_chunks::<4>();
-    Sum(words.iter().map(|word| u64::from(u32::from_be_bytes(*word))).fold(0, u64::wrapping_add))
+pub fn is_header_valid(header: &[u8; 20]) -> bool {
+    let ([one, two], tail) = header.as_chunks::<8>() else { return false };
+    let Some(tail) = tail.first_chunk() else { return false };
+    let (sum, carry) = u64::from_ne_bytes(*one).overflowing_add(u64::from_ne_bytes(*two));
+    // With a carry the sum is small enough for more.
+    let (sum, again) = sum.overflowing_add(u64::from(u32::from_ne_bytes(*tail)) + u64::from(carry));
+    fold(sum.wrapping_add(u64::from(again))) == 0xffff
+}
+
+/// Folds a sum of words to 16 bits: the halves are added, the carry comes round to the lowest bit.
+#[must_use]
+#[inline]
+pub(crate) fn fold(sum: u64) -> u16 {
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }

@@ -26,7 +26,8 @@ pub fn destination(frame: &[u8]) -> Option<Mac> {
 #[must_use]
 #[inline]
 pub fn source(frame: &[u8]) -> Option<Mac> {
-    frame.get(6..)?.first_chunk().copied()
+    let header = frame.first_chunk::<HEADER>()?;
+    header[6..].first_chunk().copied()
 }
 
 #[must_use]

@@ -124,22 +124,31 @@ pub enum Lie {
     GsoSize,
 }
 
-/// Holds the facts a guest gives in its vnet header against the frame; a header for a frame that needs no
-/// segmentation loses its GSO facts.
+/// Holds the facts a guest gives in its vnet header against the frame; a header for a frame that needs nothing says
+/// nothing afterwards, but perhaps that the checksum was verified.
+///
+/// # Errors
+/// The first [`Lie`] found.
+pub fn check(mut header: vnet::Header, frame: &[u8]) -> Result<vnet::Header, Lie> {
+    check_in_place(&mut header, frame).map(|()| header)
+}
+
+/// [`check`] without a copy.
 ///
 /// # Errors
 /// The first [`Lie`] found.
 #[inline]
-pub fn check(header: vnet::Header, frame: &[u8]) -> Result<vnet::Header, Lie> {
-    let mut header = header.cleaned();
-    if header.needs_checksum() || header.is_gso() {
-        return check_offload(header, frame);
+pub fn check_in_place(header: &mut vnet::Header, frame: &[u8]) -> Result<(), Lie> {
+    if header.is_plain() {
+        *header = vnet::Header { flags: header.flags & vnet::DATA_VALID, ..vnet::Header::default() };
+        return Ok(());
     }
-    header.gso_size = 0.into();
-    Ok(header)
+    check_offload(header, frame)
 }
 
-fn check_offload(mut header: vnet::Header, frame: &[u8]) -> Result<vnet::Header, Lie> {
+#[inline(never)]
+fn check_offload(header: &mut vnet::Header, frame: &[u8]) -> Result<(), Lie> {
+    *header = header.cleaned();
     if header.needs_checksum() {
         let field = usize::from(header.csum_start.get()) + usize::from(header.csum_offset.get());
         if usize::from(header.csum_start.get()) < ethernet::HEADER || field + 2 > frame.len() {
@@ -148,7 +157,7 @@ fn check_offload(mut header: vnet::Header, frame: &[u8]) -> Result<vnet::Header,
     }
     if !header.is_gso() {
         header.gso_size = 0.into();
-        return Ok(header);
+        return Ok(());
     }
     if !header.needs_checksum() || !gso_fits(header.kind(), frame) {
         return Err(Lie::GsoType);
@@ -161,7 +170,7 @@ fn check_offload(mut header: vnet::Header, frame: &[u8]) -> Result<vnet::Header,
     if frame.len() <= size {
         (header.gso_type, header.gso_size) = (vnet::GSO_NONE, 0.into());
     }
-    Ok(header)
+    Ok(())
 }
 
 fn gso_fits(kind: u8, frame: &[u8]) -> bool {

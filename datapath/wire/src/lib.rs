@@ -7,6 +7,7 @@
 
 pub mod arp;
 pub mod bpdu;
+pub mod brief;
 pub mod checksum;
 pub mod dhcp;
 pub mod dns;

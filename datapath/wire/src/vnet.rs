@@ -39,17 +39,27 @@ pub struct Header {
 
 impl Header {
     #[must_use]
+    #[inline]
     pub fn needs_checksum(&self) -> bool {
         self.flags & NEEDS_CSUM != 0
     }
 
     #[must_use]
+    #[inline]
     pub fn is_gso(&self) -> bool {
         self.gso_type != GSO_NONE
     }
 
+    /// Nothing is left for anybody to do.
+    #[must_use]
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.flags & NEEDS_CSUM == 0 && self.gso_type == GSO_NONE
+    }
+
     /// The GSO type without the ECN bit.
     #[must_use]
+    #[inline]
     pub fn kind(&self) -> u8 {
         self.gso_type & !GSO_ECN
     }

@@ -5,6 +5,7 @@
 use std::net::Ipv4Addr;
 
 use pontoon_engine::{gateway, nat, snapshot::Subnet};
+use pontoon_wire::brief::{Brief, raw};
 use pontoon_wire::frame::{self, Packet};
 use pontoon_wire::{arp, checksum, ethernet, icmp, ipv4, vnet};
 use zerocopy::FromBytes;
@@ -33,7 +34,9 @@ pub fn run(data: &[u8]) {
         assert_eq!(frame::check(checked, bytes), Ok(checked), "a checked header passes again");
         complete(checked, bytes);
     }
-    let Some(packet) = Packet::parse(bytes) else { return };
+    let packet = Packet::parse(bytes);
+    brief(bytes, packet.as_ref());
+    let Some(packet) = packet else { return };
     assert!(packet.l4 <= packet.end && packet.end <= bytes.len());
     look(header, bytes, &packet);
     echo(bytes, &packet);
@@ -41,6 +44,20 @@ pub fn run(data: &[u8]) {
     for mtu in [0, 20, 68, 576, 1500] {
         cut(bytes, &packet, mtu);
     }
+}
+
+/// What the quick look finds, the long one finds too.
+fn brief(bytes: &[u8], packet: Option<&Packet>) {
+    let Some(brief) = Brief::parse(bytes) else { return };
+    let Some(packet) = packet else {
+        assert!(brief.tcp(bytes).is_none(), "a packet that is only sound at first sight");
+        return;
+    };
+    assert!(gateway::header_checksum_valid(bytes, packet) && !packet.ip.is_fragment() && packet.ip.ttl > 1);
+    assert_eq!((brief.source(), brief.destination()), (raw(packet.source()), raw(packet.destination())));
+    let ports = [packet.source_port.to_be_bytes(), packet.destination_port.to_be_bytes()];
+    assert_eq!(brief.ports.to_ne_bytes(), *ports.as_flattened());
+    assert_eq!((brief.protocol, usize::from(brief.length)), (packet.ip.protocol, packet.ip.total_length));
 }
 
 fn reply_to_arp(request: &arp::Packet) {

@@ -123,6 +123,21 @@ impl World {
         Self { now, rng: Rng(seed | 1), snapshot, engines, outbox: Outbox::default() }
     }
 
+    /// Has every frame decided the long way, for comparison.
+    pub fn take_long_way(&mut self) {
+        self.engines.iter_mut().for_each(Engine::take_long_way);
+    }
+
+    /// Changes the configuration under way.
+    pub fn reapply(&mut self, edit: impl FnOnce(&mut Snapshot)) {
+        let mut snapshot = Snapshot::clone(&self.snapshot);
+        edit(&mut snapshot);
+        self.snapshot = Arc::new(snapshot);
+        for engine in &mut self.engines {
+            engine.apply(Arc::clone(&self.snapshot), self.now);
+        }
+    }
+
     /// A frame arrives on `port`, at whichever worker the schedule draws; returns all frames sent because of it.
     pub fn receive(&mut self, port: PortId, frame: &[u8]) -> Vec<(PortId, Vec<u8>)> {
         self.receive_with(port, vnet::Header::default(), frame)

@@ -290,16 +290,18 @@ impl State {
             self.refuse(context, network, frame, packet, icmp::UNREACHABLE, code, u32::from(uplink.mtu))?;
             return Err(DropReason::FragmentationNeeded);
         }
+        let hairpin = packet.destination() == subnet.address;
         let outside = nat::Outside {
             uplink: uplink_id,
             address: subnet.address,
             ports: network.nat_ports,
             mtu: uplink.mtu,
+            epoch: if hairpin { 0 } else { self.epoch },
         };
         let inside = nat::Inside { network: id, mac: ethernet::source(frame).ok_or(DropReason::Runt)? };
         self.nat.outbound(context.now.mono, &outside, &inside, &context.vnet, frame, packet)?;
         ipv4::decrement_ttl(frame.get_mut(ethernet::HEADER..).unwrap_or_default());
-        if packet.destination() == subnet.address {
+        if hairpin {
             return self.hairpin(context, uplink_id, frame);
         }
         self.send_uplink(context, uplink_id, packet.destination(), frame, long)

@@ -1,7 +1,9 @@
 //! Orders the stages: guard, learn, decide, rewrite, send. Nothing is implemented here that a stage can do.
 
+mod facts;
 mod inside;
 mod outside;
+mod quick;
 mod services;
 mod trees;
 
@@ -18,8 +20,11 @@ use crate::egress::{Egress, FrameRef};
 use crate::gateway::ErrorBudget;
 use crate::nat::{self, Nat};
 use crate::snapshot::{PortId, Role, Snapshot, Subnet};
+use crate::switch;
 use crate::time::{Now, Time};
 use crate::uplink::Neighbours;
+use facts::Facts;
+use quick::Arrival;
 use services::Services;
 use trees::Trees;
 
@@ -40,6 +45,9 @@ pub struct Config {
 /// One worker's share of everything.
 pub struct Engine {
     snapshot: Arc<Snapshot>,
+    facts: Facts,
+    /// No frame takes the short way.
+    long: bool,
     state: State,
 }
 
@@ -54,10 +62,30 @@ struct State {
     neighbours: Vec<Neighbours>,
     /// Network address and mask of every network that has a subnet.
     subnets: Vec<(u32, u32)>,
+    /// Counts snapshots, from one on.
+    epoch: u32,
+    clock: Clock,
     services: Services,
     trees: Trees,
     housekeeping: Time,
     sweep_from: usize,
+}
+
+/// The second that the last frame's time is in; frames of one turn have one time.
+#[derive(Default)]
+struct Clock {
+    now: Time,
+    second: u32,
+}
+
+impl Clock {
+    #[inline]
+    fn second(&mut self, now: Time) -> u32 {
+        if self.now != now {
+            *self = Self { now, second: switch::second(now) };
+        }
+        self.second
+    }
 }
 
 /// One frame on its way, and what its handling needs.
@@ -95,12 +123,14 @@ impl Engine {
             scratch: vec![0; SCRATCH].into_boxed_slice(),
             neighbours: Vec::new(),
             subnets: Vec::new(),
+            epoch: 0,
+            clock: Clock::default(),
             services: Services::new(config.seed),
             trees: Trees::default(),
             housekeeping: now.mono,
             sweep_from: 0,
         };
-        Self { snapshot: Arc::default(), state }
+        Self { snapshot: Arc::default(), facts: Facts::default(), long: false, state }
     }
 
     /// Runs on `snapshot` from now on.
@@ -114,7 +144,15 @@ impl Engine {
             state.services.apply(&snapshot);
             state.trees.apply(now.mono, &snapshot);
         }
+        // Zero is for sessions that no snapshot allowed yet.
+        state.epoch = state.epoch.wrapping_add(1).max(1);
+        self.facts = if self.long { Facts::default() } else { Facts::of(&snapshot) };
         self.snapshot = snapshot;
+    }
+
+    /// Decides every frame the long way from now on. For tests, which hold one way against the other.
+    pub fn take_long_way(&mut self) {
+        (self.long, self.facts) = (true, Facts::default());
     }
 
     /// A frame arrived on `ingress`. It is rewritten in place.
@@ -126,8 +164,7 @@ impl Engine {
         frame: &mut [u8],
         out: &mut impl Egress,
     ) {
-        let context = Context { now, snapshot: &self.snapshot, out, ingress, vnet, handed: false };
-        self.state.run(context, frame);
+        self.run(now, Arrival { ingress, vnet, handed: false }, frame, out);
     }
 
     /// A frame that another worker handed over.
@@ -139,8 +176,15 @@ impl Engine {
         frame: &mut [u8],
         out: &mut impl Egress,
     ) {
-        let context = Context { now, snapshot: &self.snapshot, out, ingress, vnet, handed: true };
-        self.state.run(context, frame);
+        self.run(now, Arrival { ingress, vnet, handed: true }, frame, out);
+    }
+
+    #[inline]
+    fn run<E: Egress>(&mut self, now: Now, mut arrival: Arrival, frame: &mut [u8], out: &mut E) {
+        if self.state.quick(&self.facts, now.mono, &mut arrival, frame, out).is_none() {
+            let Arrival { ingress, vnet, handed } = arrival;
+            self.state.run(Context { now, snapshot: &self.snapshot, out, ingress, vnet, handed }, frame);
+        }
     }
 
     /// A lease found on disk, before traffic. Kept until the network's server exists.
@@ -232,6 +276,8 @@ fn address_of(snapshot: &Snapshot, uplink: u16) -> Option<(Subnet, Option<Ipv4Ad
 }
 
 impl State {
+    /// The long way.
+    #[inline(never)]
     fn run<E: Egress>(&mut self, mut context: Context<'_, E>, frame: &mut [u8]) {
         if let Err(reason) = self.route(&mut context, frame) {
             let shared = reason == DropReason::NatFragment && self.config.workers > 1;
@@ -246,7 +292,7 @@ impl State {
         if frame.len() > frame::MAX {
             return Err(DropReason::Oversize);
         }
-        context.vnet = frame::check(context.vnet, frame).map_err(|lie| match lie {
+        frame::check_in_place(&mut context.vnet, frame).map_err(|lie| match lie {
             frame::Lie::Checksum => DropReason::VnetChecksum,
             frame::Lie::GsoType => DropReason::VnetGsoType,
             frame::Lie::GsoSize => DropReason::VnetGsoSize,

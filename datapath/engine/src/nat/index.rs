@@ -6,25 +6,29 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
-
 use super::slot::Key;
 
-/// Hashes keys under a secret, so that nobody can aim at one bucket.
-pub(super) struct Hasher(RapidSecrets);
+/// Hashes keys under two secrets, so that nobody can aim at one bucket: the product of both words, each masked,
+/// folded in half.
+pub(super) struct Hasher([u64; 2]);
 
 impl Hasher {
     pub(super) fn new(seed: u64) -> Self {
-        Self(RapidSecrets::seed(seed))
+        Self([0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03].map(|step: u64| mix(seed.wrapping_add(step))))
     }
 
-    pub(super) fn hash(&self, key: Key) -> u32 {
-        let mut bytes = [0; 16];
-        let (low, high) = bytes.split_at_mut(8);
-        low.copy_from_slice(&key[0].to_le_bytes());
-        high.copy_from_slice(&key[1].to_le_bytes());
-        (rapidhash_v3_seeded(&bytes, &self.0) >> 16) as u32
+    #[inline(always)]
+    pub(super) fn hash(&self, [first, second]: Key) -> u32 {
+        let product = u128::from(first ^ self.0[0]) * u128::from(second ^ self.0[1]);
+        ((product >> 64) ^ product) as u32
     }
+}
+
+/// The finaliser of splitmix64: every input bit reaches every output bit.
+fn mix(value: u64) -> u64 {
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
 }
 
 #[derive(Clone, Copy, Default)]
@@ -59,10 +63,11 @@ impl Index {
     }
 
     /// Where the entry is, and its number.
-    #[inline]
+    #[inline(always)]
     fn position(&self, hash: u32, is: impl Fn(u32) -> bool) -> Option<(usize, u32)> {
         let mut at = hash as usize & self.mask;
-        for _ in 0..self.buckets.len() {
+        // One bucket in five at least is empty, and ends the search.
+        loop {
             let bucket = self.buckets.get(at)?;
             let number = bucket.entry.checked_sub(1)?;
             if bucket.hash == hash && is(number) {
@@ -70,9 +75,9 @@ impl Index {
             }
             at = at.wrapping_add(1) & self.mask;
         }
-        None
     }
 
+    #[inline(always)]
     pub(super) fn find(&self, hash: u32, is: impl Fn(u32) -> bool) -> Option<u32> {
         self.position(hash, is).map(|(_, number)| number)
     }

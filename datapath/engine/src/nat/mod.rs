@@ -6,6 +6,7 @@
 
 mod fragments;
 mod index;
+mod known;
 mod ports;
 mod slot;
 mod table;
@@ -22,6 +23,7 @@ use pontoon_wire::frame::Packet;
 use pontoon_wire::{Mac, ethernet, icmp, ipv4, vnet};
 
 use self::fragments::Fragments;
+pub use self::known::Entry;
 pub use self::ports::owner;
 use self::slot::Flow;
 pub use self::slot::Slot;
@@ -39,6 +41,9 @@ pub struct Outside {
     /// First and last external port.
     pub ports: (u16, u16),
     pub mtu: u16,
+    /// Names the state of the configuration under which the caller found that the packet's endpoints may speak by
+    /// this uplink; zero: ask again for the next packet.
+    pub epoch: u32,
 }
 
 /// Where a guest is.
@@ -134,7 +139,7 @@ impl Nat {
     pub fn new(worker: u16, workers: u16, seed: u64, slots: &'static mut [Slot], now: Time) -> Self {
         let mut table = Table::new(slots, seed);
         let mine = |port| owner(port, workers) == worker;
-        table.adopt(now, |slot| mine(slot.external_port) && mine(slot.inside_port));
+        table.adopt(now, |slot| mine(slot.external_port.get()) && mine(slot.inside_port.get()));
         Self {
             table,
             random: ports::Random::new(seed, worker),
@@ -170,13 +175,13 @@ impl Nat {
         let segment = segment(frame, packet)?;
         let number = match self.current(now, outside, inside, &flow) {
             Some(number) => {
-                self.advance(now, number, inside, segment.as_ref());
+                self.advance(now, number, outside, inside, segment.as_ref());
                 number
             }
             None => self.open(now, outside, inside, &flow, segment.as_ref())?,
         };
         let slot = self.table.slot(number);
-        let external = (Ipv4Addr::from_bits(slot.external), slot.external_port);
+        let external = (Ipv4Addr::from(slot.external), slot.external_port.get());
         translate::endpoint(frame, packet, vnet, Side::Source, external);
         if packet.ip.is_fragment() {
             self.sent.put(self.table.hasher(), now, inside.network, packet, external.0, *inside);
@@ -188,17 +193,24 @@ impl Nat {
     fn current(&mut self, now: Time, outside: &Outside, inside: &Inside, flow: &Flow) -> Option<u32> {
         let number = self.table.outgoing(now, inside.network, flow)?;
         let slot = self.table.slot(number);
-        if slot.uplink == outside.uplink && slot.external == outside.address.to_bits() {
+        if slot.uplink == outside.uplink && slot.external == outside.address.octets() {
             return Some(number);
         }
         self.table.remove(number);
         None
     }
 
-    fn advance(&mut self, now: Time, number: u32, inside: &Inside, segment: Option<&Segment>) {
+    fn advance(
+        &mut self,
+        now: Time,
+        number: u32,
+        outside: &Outside,
+        inside: &Inside,
+        segment: Option<&Segment>,
+    ) {
         let Some(slot) = self.table.slot_mut(number) else { return };
         let before = slot.class();
-        slot.mac = inside.mac;
+        (slot.mac, slot.epoch) = (inside.mac, outside.epoch);
         let refresh = segment.is_none_or(|segment| tcp::outbound(slot, segment));
         self.table.touch(now, number, before, refresh);
     }
@@ -212,22 +224,23 @@ impl Nat {
         segment: Option<&Segment>,
     ) -> Result<u32, DropReason> {
         let mut slot = Slot {
-            inside: flow.local.0.to_bits(),
-            inside_port: flow.local.1,
-            remote: flow.remote.0.to_bits(),
-            remote_port: flow.remote.1,
-            external: outside.address.to_bits(),
+            inside: flow.local.0.octets(),
+            inside_port: flow.local.1.into(),
+            remote: flow.remote.0.octets(),
+            remote_port: flow.remote.1.into(),
+            external: outside.address.octets(),
             network: inside.network,
             uplink: outside.uplink,
             mac: inside.mac,
             protocol: flow.protocol,
+            epoch: outside.epoch,
             ..Slot::default()
         };
         if let Some(segment) = segment {
             tcp::open(&mut slot, segment)?;
         }
         self.table.make_room(now, inside.network, flow.local.0)?;
-        slot.external_port = self.external_port(now, outside, inside, flow)?;
+        slot.external_port = self.external_port(now, outside, inside, flow)?.into();
         self.table.insert(now, slot)
     }
 
@@ -241,8 +254,8 @@ impl Nat {
     ) -> Result<u16, DropReason> {
         while let Some(number) = self.table.mapping_of(now, inside.network, outside.uplink, flow) {
             let slot = self.table.slot(number);
-            if slot.external == outside.address.to_bits() {
-                return Ok(slot.external_port);
+            if slot.external == outside.address.octets() {
+                return Ok(slot.external_port.get());
             }
             self.table.remove(number);
         }
@@ -282,7 +295,7 @@ impl Nat {
         let flow = flow.ok_or(DropReason::NatIcmpInner)?;
         let number = self.table.outgoing(now, inside.network, &flow).ok_or(DropReason::NatNoSession)?;
         let slot = self.table.slot(number);
-        if slot.uplink != outside.uplink || slot.external != outside.address.to_bits() {
+        if slot.uplink != outside.uplink || slot.external != outside.address.octets() {
             return Err(DropReason::NatNoSession);
         }
         translate::error(
@@ -291,7 +304,7 @@ impl Nat {
             vnet,
             quoted,
             Side::Destination,
-            (outside.address, slot.external_port),
+            (outside.address, slot.external_port.get()),
         );
         Ok(())
     }
@@ -329,7 +342,7 @@ impl Nat {
             None => self.accept(now, uplink, &flow, segment.as_ref())?,
         };
         let slot = self.table.slot(number);
-        let local = (Ipv4Addr::from_bits(slot.inside), slot.inside_port);
+        let local = (Ipv4Addr::from(slot.inside), slot.inside_port.get());
         let inside = Inside { network: slot.network, mac: slot.mac };
         translate::endpoint(frame, packet, vnet, Side::Destination, local);
         if packet.ip.is_fragment() {
@@ -365,12 +378,12 @@ impl Nat {
     ) -> Result<u32, DropReason> {
         let number = self.table.mapping_at(now, uplink, flow).ok_or(DropReason::NatNoSession)?;
         let sibling = self.table.slot(number);
-        if flow.remote.0 != flow.local.0 || sibling.external != flow.local.0.to_bits() {
+        if flow.remote.0 != flow.local.0 || sibling.external != flow.local.0.octets() {
             return Err(DropReason::NatFiltered);
         }
         let mut slot = Slot {
-            remote: flow.remote.0.to_bits(),
-            remote_port: flow.remote.1,
+            remote: flow.remote.0.octets(),
+            remote_port: flow.remote.1.into(),
             inside: sibling.inside,
             inside_port: sibling.inside_port,
             external: sibling.external,
@@ -384,7 +397,7 @@ impl Nat {
         if let Some(segment) = segment {
             tcp::accept(&mut slot, segment)?;
         }
-        let address = Ipv4Addr::from_bits(sibling.inside);
+        let address = sibling.inside.into();
         self.table.make_room(now, sibling.network, address)?;
         // Making room may have ended the last session of the mapping.
         self.table.mapping_at(now, uplink, flow).ok_or(DropReason::NatTableFull)?;
@@ -420,7 +433,7 @@ impl Nat {
         let flow = flow.ok_or(DropReason::NatIcmpInner)?;
         let number = self.table.incoming(now, uplink, &flow).ok_or(DropReason::NatNoSession)?;
         let slot = self.table.slot(number);
-        let local = (Ipv4Addr::from_bits(slot.inside), slot.inside_port);
+        let local = (Ipv4Addr::from(slot.inside), slot.inside_port.get());
         translate::error(frame, packet, vnet, quoted, Side::Source, local);
         Ok(Inside { network: slot.network, mac: slot.mac })
     }

@@ -10,7 +10,7 @@ use core::net::Ipv4Addr;
 use super::index::{Hasher, Index, Rings};
 use super::ports;
 use super::slot::{Flow, Key, Slot, external_key, host_key};
-use super::timers::{Class, GRAIN};
+use super::timers::Class;
 use crate::DropReason;
 use crate::time::Time;
 
@@ -80,6 +80,7 @@ impl Table {
         let mut found: Vec<(u64, u32)> = Vec::new();
         for (number, slot) in (0..self.host_of.len() as u32).zip(self.slots.iter_mut()) {
             slot.expires = slot.expires.min(slot.class().deadline(now));
+            slot.epoch = 0;
             if slot.is_sound() && slot.expires > now.0 && mine(slot) {
                 found.push((slot.expires, number));
             } else {
@@ -141,14 +142,17 @@ impl Table {
         }
     }
 
+    #[inline]
     fn is(&self, number: u32, test: impl Fn(&Slot) -> bool) -> bool {
         self.slots.get(number as usize).is_some_and(test)
     }
 
+    #[inline(always)]
     fn find_out(&self, key: Key) -> Option<u32> {
         self.by_out.find(self.hasher.hash(key), |number| self.is(number, |slot| slot.out_key() == key))
     }
 
+    #[inline(always)]
     fn find_in(&self, key: Key) -> Option<u32> {
         self.by_in.find(self.hasher.hash(key), |number| self.is(number, |slot| slot.in_key() == key))
     }
@@ -180,8 +184,23 @@ impl Table {
     /// The session of an external endpoint.
     pub(super) fn incoming(&mut self, now: Time, uplink: u16, flow: &Flow) -> Option<u32> {
         let number = self.find_in(flow.in_key(uplink))?;
-        let number = self.alive(now, number)?;
-        self.is(number, |slot| slot.external == flow.local.0.to_bits()).then_some(number)
+        self.alive(now, number)
+    }
+
+    /// The living session whose packets from inside have `key`.
+    #[inline(always)]
+    pub(super) fn known_out(&mut self, now: Time, key: Key) -> Option<(u32, &mut Slot)> {
+        let number = self.find_out(key)?;
+        let slot = self.slots.get_mut(number as usize)?;
+        (slot.expires > now.0).then_some((number, slot))
+    }
+
+    /// The living session whose packets from outside have `key`.
+    #[inline(always)]
+    pub(super) fn known_in(&self, now: Time, key: Key) -> Option<(u32, &Slot)> {
+        let number = self.find_in(key)?;
+        let slot = self.slots.get(number as usize)?;
+        (slot.expires > now.0).then_some((number, slot))
     }
 
     /// Any living session of the inside endpoint's mapping.
@@ -336,16 +355,29 @@ impl Table {
     pub(super) fn touch(&mut self, now: Time, number: u32, before: Class, refresh: bool) {
         let Some(slot) = self.slot_mut(number) else { return };
         let (class, assured) = (slot.class(), slot.is_assured());
-        let deadline = class.deadline(now);
-        let moves = class != before || (refresh && deadline >= slot.expires.saturating_add(GRAIN));
-        if moves {
-            slot.expires = deadline;
-            self.timers.remove(number);
-            self.timers.insert_before(self.timer_head(class), number);
+        if class != before || (refresh && class.is_due(now, slot.expires)) {
+            self.rearm(now, number, class);
         }
         if assured {
             self.young.remove(number);
         }
+    }
+
+    /// A packet keeps the session of `class` alive, which would have ended at `expires`.
+    #[inline(always)]
+    pub(super) fn keep(&mut self, now: Time, number: u32, expires: u64, class: Class) {
+        if class.is_due(now, expires) {
+            self.rearm(now, number, class);
+        }
+    }
+
+    /// Restarts the timer of a session that is of `class` now.
+    #[cold]
+    pub(super) fn rearm(&mut self, now: Time, number: u32, class: Class) {
+        let Some(slot) = self.slot_mut(number) else { return };
+        slot.expires = class.deadline(now);
+        self.timers.remove(number);
+        self.timers.insert_before(self.timer_head(class), number);
     }
 
     pub(super) fn expire(&mut self, now: Time) {

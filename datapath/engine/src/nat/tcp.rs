@@ -1,5 +1,6 @@
 //! TCP as a NAT follows it (RFC 7857 section 2).
 
+use pontoon_wire::brief::Tcp;
 use pontoon_wire::frame::Packet;
 use pontoon_wire::{be16, be32};
 
@@ -103,10 +104,25 @@ impl Segment {
         })
     }
 
+    /// A segment with nothing but an acknowledgement, and perhaps data.
+    #[inline(always)]
+    pub(super) fn plain(header: &Tcp, payload: u32) -> Option<Self> {
+        (header.flags & (FIN | SYN | RST | ACK) == ACK).then_some(Self {
+            flags: ACK,
+            sequence: header.sequence.get(),
+            acknowledgement: header.acknowledgement.get(),
+            window: header.window.get(),
+            length: payload,
+            scale: None,
+        })
+    }
+
+    #[inline]
     fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 
+    #[inline]
     fn end(&self) -> u32 {
         self.sequence.wrapping_add(self.length)
     }
@@ -167,6 +183,7 @@ pub(super) fn accept(slot: &mut Slot, segment: &Segment) -> Result<(), DropReaso
 }
 
 /// Learns what the inside host expects from its acknowledgement and window.
+#[inline(always)]
 fn offered(slot: &mut Slot, segment: &Segment) {
     if segment.has(ACK) {
         if !slot.is_window_known() || later(segment.acknowledgement, slot.in_next) {
@@ -196,12 +213,21 @@ pub(super) fn outbound(slot: &mut Slot, segment: &Segment) -> bool {
     if segment.has(SYN) && state == State::SynIn {
         slot.in_scale = segment.scale.unwrap_or(0);
     }
-    offered(slot, segment);
-    if later(segment.end(), slot.out_end) || state == State::SynIn {
+    follow_outbound(slot, segment);
+    if state == State::SynIn {
         slot.out_end = segment.end();
     }
     slot.state = after_outbound(state, segment) as u8;
     true
+}
+
+/// What any segment from inside tells.
+#[inline(always)]
+pub(super) fn follow_outbound(slot: &mut Slot, segment: &Segment) {
+    offered(slot, segment);
+    if later(segment.end(), slot.out_end) {
+        slot.out_end = segment.end();
+    }
 }
 
 fn after_outbound(state: State, segment: &Segment) -> State {
@@ -299,7 +325,8 @@ fn acknowledges(slot: &Slot, segment: &Segment) -> bool {
 }
 
 /// Generous on both sides: retransmissions and windows that shrank pass.
-fn in_window(slot: &Slot, segment: &Segment) -> bool {
+#[inline(always)]
+pub(super) fn in_window(slot: &Slot, segment: &Segment) -> bool {
     if !slot.is_window_known() {
         return true;
     }

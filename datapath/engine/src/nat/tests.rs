@@ -22,7 +22,8 @@ pub(super) const GUEST: Ipv4Addr = Ipv4Addr::new(192, 168, 122, 11);
 pub(super) const OTHER: Ipv4Addr = Ipv4Addr::new(192, 168, 122, 12);
 pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 pub(super) const ROUTER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 254);
-pub(super) const OUTSIDE: Outside = Outside { uplink: 3, address: EXTERNAL, ports: (1024, 65535), mtu: 1500 };
+pub(super) const OUTSIDE: Outside =
+    Outside { uplink: 3, address: EXTERNAL, ports: (1024, 65535), mtu: 1500, epoch: 1 };
 pub(super) const INSIDE: Inside = Inside { network: 1, mac: [2, 0, 0, 0, 0, 11] };
 
 pub(super) type End = (Ipv4Addr, u16);

@@ -17,7 +17,7 @@ pub(super) enum Class {
 }
 
 /// A timer is moved only when that gains this much; expiry is late by at most this and never early.
-pub(super) const GRAIN: u64 = Time::SECOND / 2;
+const GRAIN: u64 = Time::SECOND / 2;
 
 impl Class {
     pub(super) const ALL: [Self; 4] = [Self::Udp, Self::Established, Self::Transitory, Self::Icmp];
@@ -29,6 +29,13 @@ impl Class {
             Self::Transitory => 240,
             Self::Icmp => 60,
         }
+    }
+
+    /// A timer that ends at `expires` is to be restarted by a packet.
+    #[inline]
+    pub(super) fn is_due(self, now: Time, expires: u64) -> bool {
+        // Wraps after five hundred years.
+        now.0.wrapping_add(self.seconds() * Time::SECOND) >= expires
     }
 
     pub(super) fn deadline(self, now: Time) -> u64 {

@@ -86,10 +86,17 @@ impl Board {
         self.suspect.store(port.saturating_add(1), Relaxed);
     }
 
+    /// A port was accused and nobody has heard of it yet.
+    #[must_use]
+    #[inline]
+    pub fn is_accusing(&self) -> bool {
+        self.suspect.load(Relaxed) != 0
+    }
+
     /// The port accused last, once.
     #[must_use]
     pub fn take_suspect(&self) -> Option<PortId> {
-        if self.suspect.load(Relaxed) == 0 {
+        if !self.is_accusing() {
             return None;
         }
         self.suspect.swap(0, Relaxed).checked_sub(1)

@@ -1,6 +1,6 @@
 //! The learning switch's memory: which port an address was last seen on (IEEE 802.1Q 8.7 and 8.8).
 //!
-//! One table a network, shared by all workers without a lock. A slot is one word (48-bit address, 16-bit port) and
+//! One table a network, shared by all workers without a lock. An entry is one word (48-bit address, 16-bit port) and
 //! the second it was last seen; readers load, writers compare-and-swap and only on new, moved or aged entries. The
 //! table never grows: [`BUCKETS`] buckets of [`WAYS`], two candidate buckets an address, keyed hashes. A full pair
 //! of buckets leaves the address unlearned, so its frames are flooded; nobody else's entry is evicted for it.
@@ -17,15 +17,21 @@ use crate::time::Time;
 mod tests;
 
 /// Power of two, so that a hash is masked and not divided.
-const BUCKETS: usize = 2048;
-/// Slots of a bucket: one cache line of words.
-const WAYS: usize = 8;
+const BUCKETS: usize = 4096;
+/// Entries of a bucket: one cache line.
+const WAYS: usize = 4;
 /// Addresses one table can hold.
 pub const CAPACITY: usize = BUCKETS * WAYS;
 /// Ports whose learned addresses are counted.
 const PORTS: usize = 4096;
 /// Seconds until an address that stays silent is forgotten, unless set otherwise (IEEE 802.1Q table 8-6).
 pub const AGEING: u32 = 300;
+/// Where the port is in a word.
+const PORT_SHIFT: u32 = 48;
+/// The bits of a word that are the address.
+const ADDRESS: u64 = (1 << PORT_SHIFT) - 1;
+/// The word of a free entry: the broadcast address, which is nobody's.
+const FREE: u64 = u64::MAX;
 /// `seen` of an entry that never ages.
 const STATIC: u32 = u32::MAX;
 
@@ -41,14 +47,71 @@ pub enum Learned {
     Refused,
 }
 
+/// An address as the table has it: an integer whose lowest octet is the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Key(u64);
+
+impl Key {
+    /// From eight octets, of which the first six are the address.
+    #[must_use]
+    #[inline]
+    pub fn new(octets: [u8; 8]) -> Self {
+        Self(u64::from_le_bytes(octets) & ADDRESS)
+    }
+
+    /// Multicast and broadcast.
+    #[must_use]
+    #[inline]
+    pub fn is_group(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    #[inline]
+    fn at(self, port: PortId) -> u64 {
+        self.0 | u64::from(port) << PORT_SHIFT
+    }
+
+    #[inline]
+    fn is_in(self, word: u64) -> bool {
+        (self.0 ^ word) & ADDRESS == 0
+    }
+}
+
+impl From<Mac> for Key {
+    #[inline]
+    fn from([a, b, c, d, e, f]: Mac) -> Self {
+        Self::new([a, b, c, d, e, f, 0, 0])
+    }
+}
+
+/// Address and port in one word, and the second of the last frame.
+#[derive(Debug)]
+struct Entry {
+    word: AtomicU64,
+    seen: AtomicU32,
+}
+
+impl Entry {
+    const fn free() -> Self {
+        Self { word: AtomicU64::new(FREE), seen: AtomicU32::new(0) }
+    }
+
+    fn is_static(&self) -> bool {
+        self.seen.load(Relaxed) == STATIC
+    }
+}
+
+#[derive(Debug)]
+#[repr(align(64))]
+struct Bucket([Entry; WAYS]);
+
 /// Learned addresses of one network.
 #[derive(Debug)]
 pub struct MacTable {
-    seed: u64,
+    secret: [u64; 2],
     ageing: AtomicU32,
-    words: Box<[[AtomicU64; WAYS]]>,
-    seen: Box<[AtomicU32]>,
-    counts: Box<[AtomicU16]>,
+    buckets: Box<[Bucket; BUCKETS]>,
+    counts: Box<[AtomicU16; PORTS]>,
 }
 
 impl MacTable {
@@ -56,37 +119,54 @@ impl MacTable {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
-            seed,
+            secret: [mix(seed), mix(!seed) | 1],
             ageing: AtomicU32::new(AGEING),
-            words: (0..BUCKETS).map(|_| Default::default()).collect(),
-            seen: (0..CAPACITY).map(|_| AtomicU32::new(0)).collect(),
-            counts: (0..PORTS).map(|_| AtomicU16::new(0)).collect(),
+            buckets: Box::new([const { Bucket([const { Entry::free() }; WAYS]) }; BUCKETS]),
+            counts: Box::new([const { AtomicU16::new(0) }; PORTS]),
         }
     }
 
+    /// True when there is nothing to learn from a frame of `mac` from `port`: it was seen there in the same second.
+    #[must_use]
+    #[inline(always)]
+    pub fn is_fresh(&self, second: u32, mac: Key, port: PortId) -> bool {
+        let word = mac.at(port);
+        self.bucket(self.places(mac)[0]).iter().any(|entry| {
+            let seen = entry.seen.load(Relaxed);
+            entry.word.load(Relaxed) == word && (seen == second || seen == STATIC)
+        })
+    }
+
+    /// The port `mac` is behind, if that is quickly found: an address in its second bucket is not.
+    #[must_use]
+    #[inline(always)]
+    pub fn place(&self, second: u32, mac: Key) -> Option<PortId> {
+        let bucket = self.bucket(self.places(mac)[0]);
+        let entry = bucket.iter().find(|entry| mac.is_in(entry.word.load(Relaxed)))?;
+        let port = port_of(entry.word.load(Relaxed));
+        self.fresh(entry.seen.load(Relaxed), second).then_some(port)
+    }
+
     /// Remembers that `mac` is behind `port`, which may have at most `limit` addresses.
-    #[inline]
     pub fn learn(&self, now: Time, mac: Mac, port: PortId, limit: u16) -> Learned {
-        let (second, key) = (second(now), pack(mac, 0));
-        match self.find(key) {
-            Some((slot, word)) => self.refresh(slot, word, pack(mac, port), second, limit),
-            None => self.insert(key, port, second, limit),
+        let (second, mac) = (second(now), Key::from(mac));
+        match self.find(mac) {
+            Some((entry, word)) => self.refresh(entry, word, mac.at(port), second, limit),
+            None => self.insert(mac, port, second, limit),
         }
     }
 
     /// Pins `mac` to `port` for good.
     pub fn insert_static(&self, mac: Mac, port: PortId) -> Learned {
         self.remove(mac);
-        self.insert(pack(mac, 0), port, STATIC, u16::MAX)
+        self.insert(mac.into(), port, STATIC, u16::MAX)
     }
 
     /// The port `mac` is behind; `None` when it was never seen or is aged.
     #[must_use]
-    #[inline]
     pub fn lookup(&self, now: Time, mac: Mac) -> Option<PortId> {
-        let (slot, word) = self.find(pack(mac, 0))?;
-        let seen = self.seen.get(slot)?.load(Relaxed);
-        self.fresh(seen, second(now)).then_some(port_of(word))
+        let (entry, word) = self.find(mac.into())?;
+        self.fresh(entry.seen.load(Relaxed), second(now)).then_some(port_of(word))
     }
 
     /// From now on an address is forgotten after so many seconds of silence; 0: within the second it was seen in.
@@ -94,23 +174,22 @@ impl MacTable {
         self.ageing.store(seconds, Relaxed);
     }
 
+    /// A static entry, and one that another worker with a faster clock has seen, is as fresh as can be.
     #[inline]
     fn fresh(&self, seen: u32, second: u32) -> bool {
-        seen == STATIC || second.saturating_sub(seen) <= self.ageing.load(Relaxed)
+        second.saturating_sub(seen) <= self.ageing.load(Relaxed)
     }
 
     /// Forgets an address that was learned; false when there is none.
     pub fn forget(&self, mac: Mac) -> bool {
-        let found = self.find(pack(mac, 0));
-        let learned =
-            found.filter(|(slot, _)| self.seen.get(*slot).is_some_and(|s| s.load(Relaxed) != STATIC));
-        learned.inspect(|(slot, word)| self.clear(*slot, *word)).is_some()
+        let learned = self.find(mac.into()).filter(|(entry, _)| !entry.is_static());
+        learned.inspect(|(entry, word)| self.clear(entry, *word)).is_some()
     }
 
     /// Forgets one address.
     pub fn remove(&self, mac: Mac) {
-        if let Some((slot, word)) = self.find(pack(mac, 0)) {
-            self.clear(slot, word);
+        if let Some((entry, word)) = self.find(mac.into()) {
+            self.clear(entry, word);
         }
     }
 
@@ -131,13 +210,11 @@ impl MacTable {
 
     /// Makes `entries` the static ones.
     pub fn replace_static(&self, entries: &[(Mac, PortId)]) {
-        let wanted = |word| entries.iter().any(|&(mac, port)| pack(mac, port) == word);
+        let wanted = |word| entries.iter().any(|&(mac, port)| Key::from(mac).at(port) == word);
         self.clear_where(0, CAPACITY, |word, seen| seen == STATIC && !wanted(word));
         for &(mac, port) in entries {
-            let known = self.find(pack(mac, 0)).filter(|(_, word)| *word == pack(mac, port));
-            let pinned =
-                known.and_then(|(slot, _)| self.seen.get(slot)).map(|seen| seen.load(Relaxed) == STATIC);
-            if pinned != Some(true) {
+            let known = self.find(mac.into());
+            if !known.is_some_and(|(entry, word)| entry.is_static() && word == Key::from(mac).at(port)) {
                 self.insert_static(mac, port);
             }
         }
@@ -153,9 +230,9 @@ impl MacTable {
     /// Every address that is not aged, with its port and the seconds since it was seen.
     pub fn for_each(&self, now: Time, visit: &mut dyn FnMut(Mac, PortId, u32)) {
         let second = second(now);
-        for (word, seen) in self.words.iter().flatten().zip(&self.seen) {
-            let (word, seen) = (word.load(Relaxed), seen.load(Relaxed));
-            if word != 0 && self.fresh(seen, second) {
+        for entry in self.buckets.iter().flat_map(|bucket| &bucket.0) {
+            let (word, seen) = (entry.word.load(Relaxed), entry.seen.load(Relaxed));
+            if word != FREE && self.fresh(seen, second) {
                 visit(
                     mac_of(word),
                     port_of(word),
@@ -165,55 +242,36 @@ impl MacTable {
         }
     }
 
-    #[inline]
-    fn refresh(&self, slot: usize, old: u64, new: u64, second: u32, limit: u16) -> Learned {
-        let (Some(word), Some(seen)) = (self.word(slot), self.seen.get(slot)) else {
-            return Learned::Refused;
-        };
-        let last = seen.load(Relaxed);
+    fn refresh(&self, entry: &Entry, old: u64, new: u64, second: u32, limit: u16) -> Learned {
+        let last = entry.seen.load(Relaxed);
         if old == new {
             if last != second && last != STATIC {
-                seen.store(second, Relaxed);
+                entry.seen.store(second, Relaxed);
             }
             return Learned::Known;
         }
         if last == STATIC {
             return Learned::Refused;
         }
-        self.move_to(word, seen, old, new, second, limit)
-    }
-
-    #[cold]
-    fn move_to(
-        &self,
-        word: &AtomicU64,
-        seen: &AtomicU32,
-        old: u64,
-        new: u64,
-        second: u32,
-        limit: u16,
-    ) -> Learned {
         if !self.take(port_of(new), limit) {
             return Learned::PortLimit;
         }
-        if word.compare_exchange(old, new, Relaxed, Relaxed).is_err() {
+        if entry.word.compare_exchange(old, new, Relaxed, Relaxed).is_err() {
             self.give(port_of(new));
             return Learned::Refused;
         }
-        seen.store(second, Relaxed);
+        entry.seen.store(second, Relaxed);
         self.give(port_of(old));
         Learned::Moved
     }
 
-    #[cold]
-    fn insert(&self, key: u64, port: PortId, second: u32, limit: u16) -> Learned {
+    fn insert(&self, mac: Key, port: PortId, second: u32, limit: u16) -> Learned {
         if !self.take(port, limit) {
             return Learned::PortLimit;
         }
-        for slot in self.candidates(key) {
-            let (Some(word), Some(seen)) = (self.word(slot), self.seen.get(slot)) else { continue };
-            if word.compare_exchange(0, key | u64::from(port), Relaxed, Relaxed).is_ok() {
-                seen.store(second, Relaxed);
+        for entry in self.places(mac).into_iter().flat_map(|at| self.bucket(at)) {
+            if entry.word.compare_exchange(FREE, mac.at(port), Relaxed, Relaxed).is_ok() {
+                entry.seen.store(second, Relaxed);
                 return Learned::New;
             }
         }
@@ -221,47 +279,40 @@ impl MacTable {
         Learned::Refused
     }
 
-    #[inline]
-    fn word(&self, slot: usize) -> Option<&AtomicU64> {
-        self.words.get(slot / WAYS).map(|bucket| &bucket[slot % WAYS])
-    }
-
-    #[inline]
-    fn find(&self, key: u64) -> Option<(usize, u64)> {
-        for bucket in self.buckets(key) {
-            for (way, word) in self.words.get(bucket)?.iter().enumerate() {
-                let word = word.load(Relaxed);
-                if (word ^ key) <= 0xffff && word != 0 {
-                    return Some((bucket * WAYS + way, word));
-                }
-            }
+    /// The entry of an address, with its word.
+    fn find(&self, mac: Key) -> Option<(&Entry, u64)> {
+        if mac.is_group() {
+            return None;
         }
-        None
+        let mut entries = self.places(mac).into_iter().flat_map(|at| self.bucket(at));
+        entries.find_map(|entry| Some((entry, entry.word.load(Relaxed))).filter(|&(_, word)| mac.is_in(word)))
     }
 
     #[inline]
-    fn buckets(&self, key: u64) -> [usize; 2] {
-        let hash = mix(key ^ self.seed);
+    fn bucket(&self, at: usize) -> &[Entry; WAYS] {
+        &self.buckets[at % BUCKETS].0
+    }
+
+    /// The buckets an address may be in. Both factors are secret, so nobody can aim at one.
+    #[inline]
+    fn places(&self, mac: Key) -> [usize; 2] {
+        let product = u128::from(mac.0 ^ self.secret[0]) * u128::from(self.secret[1]);
+        let hash = (product >> 64) as u64 ^ product as u64;
         [(hash as usize) % BUCKETS, ((hash >> 32) as usize) % BUCKETS]
     }
 
-    fn candidates(&self, key: u64) -> impl Iterator<Item = usize> + use<> {
-        let [first, second] = self.buckets(key);
-        (first * WAYS..first * WAYS + WAYS).chain(second * WAYS..second * WAYS + WAYS)
-    }
-
     fn clear_where(&self, from: usize, count: usize, doomed: impl Fn(u64, u32) -> bool) {
-        for slot in from..CAPACITY.min(from.saturating_add(count)) {
-            let (Some(word), Some(seen)) = (self.word(slot), self.seen.get(slot)) else { continue };
-            let word = word.load(Relaxed);
-            if word != 0 && doomed(word, seen.load(Relaxed)) {
-                self.clear(slot, word);
+        for index in from..CAPACITY.min(from.saturating_add(count)) {
+            let entry = &self.bucket(index / WAYS)[index % WAYS];
+            let word = entry.word.load(Relaxed);
+            if word != FREE && doomed(word, entry.seen.load(Relaxed)) {
+                self.clear(entry, word);
             }
         }
     }
 
-    fn clear(&self, slot: usize, word: u64) {
-        if self.word(slot).is_some_and(|w| w.compare_exchange(word, 0, Relaxed, Relaxed).is_ok()) {
+    fn clear(&self, entry: &Entry, word: u64) {
+        if entry.word.compare_exchange(word, FREE, Relaxed, Relaxed).is_ok() {
             self.give(port_of(word));
         }
     }
@@ -280,23 +331,20 @@ impl MacTable {
 }
 
 /// Seconds fit in 32 bits for 136 years of uptime; the top value is kept for static entries.
-fn second(now: Time) -> u32 {
+#[must_use]
+#[inline]
+pub fn second(now: Time) -> u32 {
     u32::try_from(now.secs()).unwrap_or(STATIC - 1).min(STATIC - 1)
 }
 
-fn pack(mac: Mac, port: PortId) -> u64 {
-    let [a, b, c, d, e, f] = mac;
-    let [g, h] = port.to_be_bytes();
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
-}
-
 fn mac_of(word: u64) -> Mac {
-    let [a, b, c, d, e, f, _, _] = word.to_be_bytes();
+    let [a, b, c, d, e, f, _, _] = word.to_le_bytes();
     [a, b, c, d, e, f]
 }
 
+#[inline]
 fn port_of(word: u64) -> PortId {
-    (word & 0xffff) as PortId
+    (word >> PORT_SHIFT) as PortId
 }
 
 /// The finaliser of splitmix64: every input bit reaches every output bit.

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use pontoon_wire::brief::{Raw, raw};
 use pontoon_wire::{Mac, arp, ethernet, vnet};
 
 use crate::snapshot::Subnet;
@@ -83,16 +84,29 @@ pub enum Resolve {
 pub struct Neighbours {
     entries: BTreeMap<Ipv4Addr, Neighbour>,
     unresolved: usize,
-    /// The next hop of the last frame, where it is and how long that is surely so.
-    last: Option<(Ipv4Addr, Mac, Time)>,
+    last: Last,
+}
+
+/// The next hop of the last frame, where it is and how long that is surely so.
+#[derive(Clone, Copy, Debug, Default)]
+struct Last {
+    ip: Raw,
+    mac: Mac,
+    until: Time,
 }
 
 impl Neighbours {
-    #[inline]
+    /// Where `ip` is, when that is so fresh that nobody has to be asked.
+    #[inline(always)]
+    #[must_use]
+    pub fn recent(&self, now: Time, ip: Raw) -> Option<&Mac> {
+        (self.last.ip == ip && now < self.last.until).then_some(&self.last.mac)
+    }
+
     pub fn resolve(&mut self, now: Time, ip: Ipv4Addr) -> Resolve {
-        match self.last {
-            Some((hop, mac, until)) if hop == ip && now < until => Resolve::Known { mac, ask: false },
-            _ => self.search(now, ip),
+        match self.recent(now, raw(ip)) {
+            Some(&mac) => Resolve::Known { mac, ask: false },
+            None => self.search(now, ip),
         }
     }
 
@@ -110,7 +124,7 @@ impl Neighbours {
         if ask {
             entry.asked = now;
         }
-        self.last = Some((ip, mac, entry.seen.after_secs(FRESH)));
+        self.last = Last { ip: raw(ip), mac, until: entry.seen.after_secs(FRESH) };
         Resolve::Known { mac, ask }
     }
 
@@ -130,7 +144,7 @@ impl Neighbours {
         if ethernet::is_group(mac) {
             return Vec::new();
         }
-        self.last = None;
+        self.last = Last::default();
         if entry.mac.is_none() {
             self.unresolved = self.unresolved.saturating_sub(1);
         }
@@ -142,7 +156,7 @@ impl Neighbours {
     /// value is how many waiting frames were given up.
     pub fn expire(&mut self, now: Time, ask: &mut dyn FnMut(Ipv4Addr)) -> usize {
         let mut lost = 0;
-        self.last = None;
+        self.last = Last::default();
         let unresolved = &mut self.unresolved;
         self.entries.retain(|&ip, entry| {
             if entry.mac.is_some() {
@@ -175,7 +189,7 @@ impl Neighbours {
         if self.entries.len() < NEIGHBOURS {
             return;
         }
-        self.last = None;
+        self.last = Last::default();
         let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.seen).map(|(&ip, _)| ip);
         if let Some(entry) = oldest.and_then(|ip| self.entries.remove(&ip)) {
             self.unresolved -= usize::from(entry.mac.is_none());

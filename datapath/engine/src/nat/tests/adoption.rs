@@ -25,7 +25,7 @@ fn sessions_survive_the_process() {
     let slot = memory.iter().find(|slot| slot.is_used()).copied().unwrap();
     let mut nat = adopt(memory.clone(), now);
     assert_eq!(nat.len(), 20);
-    let mut frame = udp((SERVER, 53), (EXTERNAL, slot.external_port), b"x");
+    let mut frame = udp((SERVER, 53), (EXTERNAL, slot.external_port.get()), b"x");
     let packet = Packet::parse(&frame).unwrap();
     let vnet = vnet::Header::default();
     assert_eq!(nat.inbound(now, 3, EXTERNAL, &vnet, &mut frame, &packet), Ok(INSIDE));
@@ -36,13 +36,13 @@ fn sessions_survive_the_process() {
 fn damaged_slots_are_left_behind() {
     use zerocopy::IntoBytes;
     let (mut memory, now) = filled();
-    memory[0].external_port ^= 1;
+    memory[0].external_port = (memory[0].external_port.get() ^ 1).into();
     memory[1].as_mut_bytes().fill(0xff);
     memory[2].state = 77;
     memory[20] = memory[3];
     let mut clash = memory[4];
-    clash.inside_port ^= 0x4000;
-    clash.remote_port ^= 1;
+    clash.inside_port = (clash.inside_port.get() ^ 0x4000).into();
+    clash.remote_port = (clash.remote_port.get() ^ 1).into();
     clash.seal();
     memory[21] = clash;
     memory[5].expires = u64::MAX;
