@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pontoon_engine::policy::{Policy, Tree};
 use pontoon_engine::snapshot::Subnet;
-use pontoon_engine::stp::{self, Board};
+use pontoon_engine::stp::{self, Board, Gate};
 use pontoon_engine::{PortId, Snapshot};
 use pontoon_sim::frames::{self, Ends, Station};
 use pontoon_sim::{EXTERNAL, GATEWAY_MAC, GUEST_1, GUEST_2, Rng, UPLINK, UPLINK_MAC, World};
@@ -197,6 +197,16 @@ impl Pair {
         }
     }
 
+    /// The tree, if there is one, lets a port do more or less than before.
+    fn turn_gate(&mut self, port: PortId, gate: Gate) {
+        for world in [&self.short, &self.long] {
+            let policy = world.snapshot.networks[0].as_ref().and_then(|network| network.policy.as_ref());
+            if let Some(tree) = policy.and_then(|policy| policy.tree.as_ref()) {
+                tree.board.set(port, gate);
+            }
+        }
+    }
+
     fn compare(&mut self, at: &str) {
         assert_eq!(self.short.sessions(), self.long.sessions(), "{at}");
         assert_eq!(self.short.drops(), self.long.drops(), "{at}");
@@ -214,6 +224,10 @@ fn run(workers: u16, seed: u64) {
         }
         if once_in(&mut rng, 100) {
             pair.move_network(once_in(&mut rng, 2));
+        }
+        if once_in(&mut rng, 40) {
+            let gate = pick(&mut rng, &[Gate::Closed, Gate::Learning, Gate::Open, Gate::Open]);
+            pair.turn_gate(pick(&mut rng, &[HOST, GUEST_1, GUEST_2]), gate);
         }
         let given = frame(&mut rng, &pair.heard);
         pair.give(&given, &at);
