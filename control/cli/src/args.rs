@@ -1,23 +1,22 @@
-//! The command line: virsh's words for networks, and our own.
+//! pontoon's own commands, besides those of virsh: the service, the lab, and what goes with a shell.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use pontoon_proto::api;
 
+use crate::client::Client;
+pub(crate) use crate::tables::Format;
+use crate::verbs::status;
+use crate::vsh::options::Options;
+use crate::{brctl, complete, lab, man, net_xml, run};
+
 /// Virtual networks for VMs, containers and labs in user space.
 #[derive(Debug, Parser)]
-#[command(name = "pontoon", version, propagate_version = true)]
+#[command(name = "pontoon", version, propagate_version = true, disable_help_subcommand = true)]
 pub(crate) struct Cli {
-    /// The daemon's socket.
-    #[arg(long, global = true, value_name = "PATH")]
-    pub(crate) socket: Option<PathBuf>,
-    /// No table headers, no success messages, no blank line.
-    #[arg(short, long, global = true)]
-    pub(crate) quiet: bool,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
@@ -28,38 +27,20 @@ pub(crate) enum Verb {
     Daemon(DaemonArgs),
     #[command(hide = true)]
     Datapath(DatapathArgs),
-    /// Define a persistent network from an XML file, or change one.
-    NetDefine(FileArgs),
-    /// Create and start a transient network from an XML file.
-    NetCreate(FileArgs),
-    /// Start a defined network.
-    NetStart(NetworkArgs),
-    /// Stop a network.
-    NetDestroy(NetworkArgs),
-    /// Forget the definition of a network.
-    NetUndefine(NetworkArgs),
-    /// Start a network with the daemon, or no longer.
-    NetAutostart(AutostartArgs),
-    /// List networks, active ones by default.
-    NetList(ListArgs),
-    /// Facts of one network.
-    NetInfo(InfoArgs),
-    /// XML of one network.
-    NetDumpxml(DumpArgs),
     /// Check a definition and print its canonical form, without a daemon.
     NetXml(crate::net_xml::NetXmlArgs),
-    /// Addresses given to guests.
-    NetDhcpLeases(LeasesArgs),
-    /// Give a guest an interface on a network.
-    AttachInterface(Box<AttachArgs>),
-    /// Take an interface away.
-    DetachInterface(DetachArgs),
     /// Bridges as brctl shows them.
     Brctl(BrctlArgs),
     /// Counters, drops and sessions of the datapath.
     Status(JsonArgs),
     /// Build three networks and two guests in private namespaces and check that they work.
     Lab(LabArgs),
+    /// Print what makes a shell complete commands, networks, guests and bridges.
+    Completion(CompletionArgs),
+    /// Write manual pages.
+    Man(ManArgs),
+    #[command(hide = true)]
+    Complete(CompleteArgs),
 }
 
 #[derive(Debug, Args)]
@@ -97,153 +78,6 @@ pub(crate) struct DatapathArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct FileArgs {
-    #[arg(long)]
-    pub(crate) file: Option<String>,
-    #[arg(value_name = "FILE")]
-    pub(crate) data: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct NetworkArgs {
-    /// Name or UUID.
-    #[arg(long)]
-    pub(crate) network: Option<String>,
-    #[arg(value_name = "NETWORK")]
-    pub(crate) data: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct AutostartArgs {
-    #[command(flatten)]
-    pub(crate) network: NetworkArgs,
-    #[arg(long)]
-    pub(crate) disable: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    #[default]
-    Modern,
-    /// As libvirt up to 4.x.
-    Legacy,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ListArgs {
-    /// Active and inactive networks.
-    #[arg(long)]
-    pub(crate) all: bool,
-    #[arg(long)]
-    pub(crate) inactive: bool,
-    /// Names only.
-    #[arg(long)]
-    pub(crate) name: bool,
-    /// UUIDs only.
-    #[arg(long)]
-    pub(crate) uuid: bool,
-    #[arg(long)]
-    pub(crate) table: bool,
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) format: Format,
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[arg(hide = true)]
-    pub(crate) data: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct InfoArgs {
-    #[command(flatten)]
-    pub(crate) network: NetworkArgs,
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DumpArgs {
-    #[command(flatten)]
-    pub(crate) network: NetworkArgs,
-    /// The stored definition instead of what runs.
-    #[arg(long)]
-    pub(crate) inactive: bool,
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LeasesArgs {
-    /// Name or UUID.
-    #[arg(long)]
-    pub(crate) network: Option<String>,
-    /// Only of this MAC address.
-    #[arg(long)]
-    pub(crate) mac: Option<String>,
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) format: Format,
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[arg(value_name = "NETWORK [MAC]")]
-    pub(crate) data: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct AttachArgs {
-    #[arg(long)]
-    pub(crate) domain: Option<String>,
-    /// `network` or `bridge`.
-    #[arg(long = "type")]
-    pub(crate) kind: Option<String>,
-    /// The network's or the bridge's name.
-    #[arg(long)]
-    pub(crate) source: Option<String>,
-    /// The interface's name.
-    #[arg(long)]
-    pub(crate) target: Option<String>,
-    #[arg(long)]
-    pub(crate) mac: Option<String>,
-    /// Accepted for virsh's sake.
-    #[arg(long)]
-    pub(crate) model: Option<String>,
-    /// Put the interface into the network namespace /run/netns/NAME.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) netns: Option<String>,
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) affect: Affect,
-    #[arg(value_name = "DOMAIN TYPE SOURCE [TARGET [MAC]]")]
-    pub(crate) data: Vec<String>,
-}
-
-/// virsh's flags about what a change affects: an interface here is always live.
-#[derive(Debug, Args)]
-pub(crate) struct Affect {
-    #[arg(long, help = "Accepted for virsh's sake")]
-    pub(crate) config: bool,
-    #[arg(long, help = "Accepted for virsh's sake")]
-    pub(crate) live: bool,
-    #[arg(long, help = "Accepted for virsh's sake")]
-    pub(crate) persistent: bool,
-    #[arg(long, help = "Accepted for virsh's sake")]
-    pub(crate) current: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DetachArgs {
-    #[arg(long)]
-    pub(crate) domain: Option<String>,
-    #[arg(long = "type")]
-    pub(crate) kind: Option<String>,
-    #[arg(long)]
-    pub(crate) mac: Option<String>,
-    #[command(flatten)]
-    pub(crate) affect: Affect,
-    #[arg(value_name = "DOMAIN TYPE [MAC]")]
-    pub(crate) data: Vec<String>,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct BrctlArgs {
     /// `show [BRIDGE..]` or `showmacs BRIDGE`, each with `--json`; `show` also with `--format=legacy`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
@@ -272,122 +106,123 @@ pub(crate) struct LabArgs {
     pub(crate) inside: bool,
 }
 
-/// One option that may also be given by its place, as virsh has them.
-pub(crate) struct Place<'a> {
-    pub(crate) name: &'static str,
-    pub(crate) value: &'a mut Option<String>,
-    pub(crate) required: bool,
+#[derive(Debug, Args)]
+pub(crate) struct CompletionArgs {
+    pub(crate) shell: complete::Shell,
 }
 
-/// Gives positional words to the options that were not named, in order.
-///
-/// # Errors
-/// virsh's words for one too many or one too few.
-pub(crate) fn assign(verb: &str, data: Vec<String>, places: Vec<Place<'_>>) -> Result<(), String> {
-    let mut words = data.into_iter();
-    for place in places {
-        if place.value.is_none() {
-            *place.value = words.next();
-        }
-        if place.required && place.value.is_none() {
-            return Err(format!("command '{verb}' requires <{}> option", place.name));
-        }
-    }
-    words.next().map_or(Ok(()), |word| Err(format!("unexpected data '{word}'")))
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Where to; it is made when it is not there.
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
 }
 
-/// Reports what clap could not make sense of, in virsh's words and with virsh's exit status.
-pub(crate) fn usage_error(error: &clap::Error, words: impl Iterator<Item = String>) -> ExitCode {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        print!("{error}");
-        return ExitCode::SUCCESS;
+#[derive(Debug, Args)]
+pub(crate) struct CompleteArgs {
+    /// The words of the line, the one to be completed last.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) words: Vec<String>,
+}
+
+/// Names of the commands that are shown.
+pub(crate) fn own_names() -> Vec<String> {
+    let command = Cli::command();
+    let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set());
+    shown.map(|sub| sub.get_name().to_owned()).collect()
+}
+
+pub(crate) fn is_own(word: &str) -> bool {
+    Cli::command().find_subcommand(word).is_some()
+}
+
+/// The lines of `help` about these commands.
+pub(crate) fn listing() -> String {
+    let command = Cli::command();
+    let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set());
+    let lines = shown.map(|sub| {
+        let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
+        format!("    {:<30} {about}\n", sub.get_name())
+    });
+    format!(" pontoon itself\n{}\n", lines.collect::<String>())
+}
+
+/// `help COMMAND` of one of these.
+pub(crate) fn help(name: &str) -> Option<String> {
+    let mut command = Cli::command();
+    let found = command.find_subcommand_mut(name)?;
+    Some(format!("{}\n", found.clone().bin_name(format!("pontoon {name}")).render_long_help()))
+}
+
+/// Runs one of these commands.
+pub(crate) fn run(options: Options) -> ExitCode {
+    let words = std::iter::once("pontoon".to_owned()).chain(options.words.iter().cloned());
+    let cli = match Cli::try_parse_from(words) {
+        Ok(cli) => cli,
+        Err(error) => return usage_error(&error),
+    };
+    let socket = options.socket;
+    match cli.verb {
+        Verb::Daemon(args) => service(run::daemon(&run::Daemon {
+            state_dir: args.state_dir,
+            runtime_dir: args.runtime_dir,
+            workers: workers(args.workers),
+            resolv_conf: args.resolv_conf,
+            group: args.group,
+            anybody_reads: args.read_access == "any",
+            socket,
+        })),
+        Verb::Datapath(args) => service(run::datapath(&run::Datapath {
+            listen_fd: args.listen_fd,
+            control_fd: args.control_fd,
+            session_fd: args.session_fd,
+            workers: args.workers,
+        })),
+        Verb::Lab(args) => lab::run(&args),
+        Verb::NetXml(args) => net_xml::run(&args, options.quiet),
+        Verb::Brctl(args) => brctl::run(&Client::new(socket), args.words),
+        Verb::Status(args) => status::status(&Client::new(socket), args.json, options.quiet),
+        Verb::Completion(args) => complete::script(args.shell),
+        Verb::Man(args) => man::write(&args.dir),
+        Verb::Complete(args) => complete::complete(&Client::new(socket), &args.words),
     }
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+}
+
+/// Half the processors when not said, at least one and at most 8: guests need the rest.
+fn workers(asked: u16) -> u16 {
+    let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if asked > 0 { asked.min(64) } else { u16::try_from((processors() / 2).clamp(1, 8)).unwrap_or(1) }
+}
+
+fn service(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// clap's words with virsh's exit status.
+fn usage_error(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
         eprint!("{error}");
         return ExitCode::FAILURE;
     }
-    let verb = words.into_iter().find(|word| !word.starts_with('-')).unwrap_or_default();
-    eprintln!("error: {}", virsh_words(error, &verb));
-    ExitCode::FAILURE
-}
-
-fn virsh_words(error: &clap::Error, verb: &str) -> String {
-    let context = |kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => Some(text.clone()),
-        Some(ContextValue::Strings(texts)) => texts.first().cloned(),
-        _ => None,
-    };
-    match (error.kind(), context(ContextKind::InvalidSubcommand), context(ContextKind::InvalidArg)) {
-        (ErrorKind::InvalidSubcommand, Some(word), _) => format!("unknown command: '{word}'"),
-        (ErrorKind::UnknownArgument, _, Some(word)) if word.starts_with('-') => {
-            format!("command '{verb}' doesn't support option {word}")
-        }
-        (ErrorKind::UnknownArgument, _, Some(word)) => format!("unexpected data '{word}'"),
-        _ => {
-            let text = error.to_string();
-            text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
-        }
-    }
+    print!("{error}");
+    ExitCode::SUCCESS
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn refused(words: &[&str]) -> String {
-        let error = Cli::try_parse_from(words).expect_err("refused");
-        virsh_words(&error, words.get(1).copied().unwrap_or_default())
-    }
-
-    #[test]
-    fn usage_errors_use_virsh_words() {
-        assert_eq!(refused(&["pontoon", "net-strat"]), "unknown command: 'net-strat'");
-        assert_eq!(refused(&["pontoon", "status", "x"]), "unexpected data 'x'");
-        assert_eq!(
-            refused(&["pontoon", "net-info", "x", "--nope"]),
-            "command 'net-info' doesn't support option --nope"
-        );
-    }
-
-    #[test]
-    fn words_fill_the_options_that_were_not_named() {
-        let (mut network, mut mac) = (None, Some("m".to_owned()));
-        let places = vec![
-            Place { name: "network", value: &mut network, required: true },
-            Place { name: "mac", value: &mut mac, required: false },
-        ];
-        assert_eq!(assign("v", vec!["n".to_owned()], places), Ok(()));
-        assert_eq!((network.as_deref(), mac.as_deref()), (Some("n"), Some("m")));
-    }
-
-    #[test]
-    fn too_few_and_too_many_words_are_named() {
-        let (mut network, mut other) = (None, None);
-        fn place(value: &mut Option<String>) -> Vec<Place<'_>> {
-            vec![Place { name: "network", value, required: true }]
-        }
-        let missing = assign("net-start", vec![], place(&mut network));
-        assert_eq!(missing, Err("command 'net-start' requires <network> option".to_owned()));
-        let words = vec!["a".to_owned(), "b".to_owned()];
-        assert_eq!(assign("net-start", words, place(&mut other)), Err("unexpected data 'b'".to_owned()));
-    }
-
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
         Cli::command().debug_assert();
-        let cli = Cli::try_parse_from([
-            "pontoon",
-            "attach-interface",
-            "node-2",
-            "bridge",
-            "virbr1",
-            "--model",
-            "virtio",
-            "--config",
-            "-q",
-        ])
-        .expect("virsh's form");
-        assert!(cli.quiet);
+        assert!(is_own("daemon") && is_own("datapath") && !is_own("net-list"));
+        assert!(own_names().contains(&"lab".to_owned()) && !own_names().contains(&"datapath".to_owned()));
+        assert!(help("status").expect("help").contains("Counters"));
     }
 }

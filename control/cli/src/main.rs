@@ -3,19 +3,31 @@
 mod args;
 mod brctl;
 mod client;
+mod complete;
 mod lab;
+mod man;
 mod net_xml;
+mod outcome;
 mod run;
+mod signal;
 mod tables;
 mod verbs;
+mod vsh;
+mod xpath;
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use vsh::shell::Identity;
 
+/// A link named `virsh` or `brctl` makes this executable that program.
 fn main() -> ExitCode {
-    match args::Cli::try_parse() {
-        Ok(cli) => verbs::dispatch(cli),
-        Err(error) => args::usage_error(&error, std::env::args().skip(1)),
+    let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let called = words.next().unwrap_or_default();
+    let program = Path::new(&called).file_name().map_or("pontoon", |name| name.to_str().unwrap_or("pontoon"));
+    match program {
+        "brctl" => brctl::run(&client::Client::new(None), words.collect()),
+        "virsh" => vsh::shell::main(Identity::Virsh, program, words),
+        _ => vsh::shell::main(Identity::Pontoon, "pontoon", words),
     }
 }

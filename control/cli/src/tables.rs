@@ -4,64 +4,113 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use pontoon_proto::api::{BridgeInfo, LeaseInfo, MacInfo, NetworkInfo};
+use pontoon_proto::api::{
+    BridgeInfo, InterfaceAddresses, InterfaceInfo, LeaseInfo, MacInfo, NetworkInfo, PortInfo,
+};
 
-use crate::args::Format;
-
-/// Rows under headings; a row may be shorter than the headings.
-struct Table<const N: usize> {
-    headings: [&'static str; N],
-    rows: Vec<[String; N]>,
+/// How tables are laid out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Format {
+    #[default]
+    Modern,
+    /// As libvirt up to 4.x.
+    Legacy,
 }
 
-impl<const N: usize> Table<N> {
+/// Rows under headings.
+struct Table {
+    headings: &'static [&'static str],
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
     /// virsh since 4.7: columns as wide as their widest cell.
     fn modern(&self, quiet: bool) -> String {
-        let width = |column: usize| {
-            let heading = self.headings.get(column).map_or(0, |text| text.chars().count());
-            let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).fold(heading, usize::max)
+        let rows: Vec<Vec<String>> =
+            self.rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
+        let width = |(column, heading): (usize, &&str)| {
+            let least = if quiet { 0 } else { heading.len() };
+            let cells = rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| width(cell)).fold(least, usize::max)
         };
-        let widths: [usize; N] = std::array::from_fn(width);
+        let widths: Vec<usize> = self.headings.iter().enumerate().map(width).collect();
+        let padded: Vec<usize> = widths.iter().map(|width| width + 2).collect();
         let mut text = String::new();
         if !quiet {
-            line(&mut text, &self.headings, |column| widths.get(column).map_or(0, |width| width + 2));
+            line(&mut text, self.headings, &padded);
             text.push_str(&"-".repeat(widths.iter().map(|width| width + 3).sum()));
             text.push('\n');
         }
-        for row in &self.rows {
-            line(&mut text, row, |column| widths.get(column).map_or(0, |width| width + 2));
+        for row in &rows {
+            line(&mut text, row, &padded);
         }
         text
     }
 
     /// virsh up to 4.6: fixed columns.
-    fn legacy(&self, quiet: bool, widths: [usize; N], dashes: usize) -> String {
+    fn legacy(&self, quiet: bool, widths: &[usize], dashes: usize) -> String {
         let mut text = String::new();
         if !quiet {
-            line(&mut text, &self.headings, |column| widths.get(column).map_or(0, |width| *width));
+            line(&mut text, self.headings, widths);
             text.push_str(&"-".repeat(dashes));
             text.push('\n');
         }
         for row in &self.rows {
-            line(&mut text, row, |column| widths.get(column).map_or(0, |width| *width));
+            line(&mut text, row, widths);
         }
         text
     }
 }
 
 /// Each cell after one blank; all but the last padded.
-fn line<T: AsRef<str>>(text: &mut String, cells: &[T], width: impl Fn(usize) -> usize) {
+fn line<T: AsRef<str>>(text: &mut String, cells: &[T], widths: &[usize]) {
     for (column, cell) in cells.iter().enumerate() {
         let cell = cell.as_ref();
         text.push(' ');
         text.push_str(cell);
         if column + 1 < cells.len() {
-            let blanks = width(column).saturating_sub(cell.chars().count());
+            let blanks = widths.get(column).map_or(0, |wide| wide.saturating_sub(width(cell)));
             text.extend(std::iter::repeat_n(' ', blanks));
         }
     }
     text.push('\n');
+}
+
+/// Control characters as `\x1b`, and what looks like that already escaped too.
+fn printable(text: &str) -> String {
+    let mut shown = String::new();
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c.is_control() || c == '\\' && chars.peek() == Some(&'x') {
+            let mut bytes = [0; 4];
+            for byte in c.encode_utf8(&mut bytes).bytes() {
+                // Writing to a String cannot fail.
+                let _ = write!(shown, "\\x{byte:02x}");
+            }
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// Columns a terminal needs: two for what is written wide in East Asia, none for what is put on the letter before.
+fn width(text: &str) -> usize {
+    text.chars()
+        .map(|c| match u32::from(c) {
+            0x0300..=0x036f | 0x200b..=0x200f | 0xfe00..=0xfe0f => 0,
+            0x1100..=0x115f
+            | 0x2e80..=0xa4cf
+            | 0xac00..=0xd7a3
+            | 0xf900..=0xfaff
+            | 0xfe30..=0xfe6f
+            | 0xff00..=0xff60
+            | 0xffe0..=0xffe6
+            | 0x1f300..=0x1faff
+            | 0x20000..=0x3fffd => 2,
+            _ => 1,
+        })
+        .sum()
 }
 
 fn yes(value: bool) -> &'static str {
@@ -69,42 +118,89 @@ fn yes(value: bool) -> &'static str {
 }
 
 /// `net-list`, in the order given.
-pub(crate) fn networks(networks: &[NetworkInfo], format: Format, quiet: bool) -> String {
+pub(crate) fn networks(networks: &[NetworkInfo], title: bool, format: Format, quiet: bool) -> String {
+    let headings: &[&str] = &["Name", "State", "Autostart", "Persistent", "Title"];
+    let columns = if title { 5 } else { 4 };
     let row = |network: &NetworkInfo| {
         let state = if network.active { "active" } else { "inactive" };
-        let cells = [network.name.as_str(), state, yes(network.autostart), yes(network.persistent)];
-        cells.map(str::to_owned)
+        let title = network.title.as_deref().unwrap_or_default();
+        let cells = [&network.name, state, yes(network.autostart), yes(network.persistent), title];
+        cells.iter().take(columns).map(|cell| (*cell).to_owned()).collect()
     };
-    let table = Table {
-        headings: ["Name", "State", "Autostart", "Persistent"],
-        rows: networks.iter().map(row).collect(),
-    };
-    match format {
-        Format::Modern => table.modern(quiet),
-        Format::Legacy => table.legacy(quiet, [20, 10, 13, 0], 58),
+    let headings = headings.get(..columns).unwrap_or(headings);
+    let table = Table { headings, rows: networks.iter().map(row).collect() };
+    match (format, title) {
+        (Format::Modern, _) => table.modern(quiet),
+        (Format::Legacy, false) => table.legacy(quiet, &[20, 10, 13], 58),
+        (Format::Legacy, true) => table.legacy(quiet, &[20, 10, 13, 15], 76),
     }
 }
 
 /// `net-dhcp-leases`.
 pub(crate) fn leases(leases: &[LeaseInfo], format: Format, quiet: bool, zone: &TimeZone) -> String {
+    let dash = || "-".to_owned();
     let row = |lease: &LeaseInfo| {
-        [
+        vec![
             expiry(lease.expiry, zone),
             lease.mac.clone(),
             "ipv4".to_owned(),
             format!("{}/{}", lease.ip, lease.prefix),
-            lease.hostname.clone().unwrap_or_else(|| "-".to_owned()),
-            lease.client_id.clone().unwrap_or_else(|| "-".to_owned()),
+            lease.hostname.clone().unwrap_or_else(dash),
+            lease.client_id.clone().unwrap_or_else(dash),
         ]
     };
     let table = Table {
-        headings: ["Expiry Time", "MAC address", "Protocol", "IP address", "Hostname", "Client ID or DUID"],
+        headings: &["Expiry Time", "MAC address", "Protocol", "IP address", "Hostname", "Client ID or DUID"],
         rows: leases.iter().map(row).collect(),
     };
     match format {
         Format::Modern => table.modern(quiet),
-        Format::Legacy => table.legacy(quiet, [20, 18, 9, 25, 15, 0], 115),
+        Format::Legacy => table.legacy(quiet, &[20, 18, 9, 25, 15], 115),
     }
+}
+
+/// `net-port-list`.
+pub(crate) fn ports(ports: &[PortInfo], quiet: bool) -> String {
+    let rows = ports.iter().map(|port| vec![port.uuid.clone()]).collect();
+    Table { headings: &["UUID"], rows }.modern(quiet)
+}
+
+/// `domiflist`.
+pub(crate) fn interfaces(interfaces: &[InterfaceInfo], quiet: bool) -> String {
+    let row = |one: &InterfaceInfo| {
+        let model = one.model.clone().unwrap_or_else(|| "-".to_owned());
+        vec![one.interface.clone(), one.kind.clone(), one.source.clone(), model, one.mac.clone()]
+    };
+    let table = Table {
+        headings: &["Interface", "Type", "Source", "Model", "MAC"],
+        rows: interfaces.iter().map(row).collect(),
+    };
+    table.modern(quiet)
+}
+
+pub(crate) const ADDRESSES_HEAD: &str = " Name       MAC address          Protocol     Address
+-------------------------------------------------------------------------------
+";
+
+/// `domifaddr`, without its heading.
+pub(crate) fn addresses(interfaces: &[InterfaceAddresses], full: bool) -> String {
+    let mut text = String::new();
+    let mut row = |name: &str, mac: &str, protocol: &str, address: &str| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, " {name:<10} {mac:<17}    {protocol:<12} {address}");
+    };
+    for one in interfaces {
+        if one.addresses.is_empty() {
+            row(&one.interface, &one.mac, "N/A", "N/A");
+        }
+        for (index, address) in one.addresses.iter().enumerate() {
+            let named = full || index == 0;
+            let (name, mac) = if named { (one.interface.as_str(), one.mac.as_str()) } else { ("-", "-") };
+            let protocol = if address.ip.is_ipv4() { "ipv4" } else { "ipv6" };
+            row(name, mac, protocol, &format!("{}/{}", address.ip, address.prefix));
+        }
+    }
+    text
 }
 
 fn expiry(seconds: u64, zone: &TimeZone) -> String {
@@ -174,6 +270,7 @@ mod tests {
             persistent: true,
             autostart: active,
             bridge: Some("virbr0".to_owned()),
+            title: None,
         }
     }
 
@@ -196,16 +293,63 @@ mod tests {
  default   active     yes         yes
  natntw    inactive   no          yes
 ";
-        assert_eq!(networks(&list, Format::Modern, false), expected);
+        assert_eq!(networks(&list, false, Format::Modern, false), expected);
         assert_eq!(
-            networks(&list, Format::Modern, true),
-            " default   active     yes         yes\n natntw    inactive   no          yes\n"
+            networks(&list, false, Format::Modern, true),
+            " default   active     yes   yes\n natntw    inactive   no    yes\n"
         );
         let expected = " Name                 State      Autostart     Persistent
 ----------------------------------------------------------
  default              active     yes           yes
 ";
-        assert_eq!(networks(&list[..1], Format::Legacy, false), expected);
+        assert_eq!(networks(&list[..1], false, Format::Legacy, false), expected);
+    }
+
+    #[test]
+    fn titles_are_the_last_column_and_nothing_in_them_moves_the_cursor() {
+        let mut list = [network("default", true), network("natntw", false)];
+        list[1].title = Some("Gäste \x1b\\x41".to_owned());
+        let expected = " Name      State      Autostart   Persistent   Title
+------------------------------------------------------------------
+ default   active     yes         yes          \n natntw    inactive   no          yes          Gäste \\x1b\\x5cx41
+";
+        let shown = networks(&list, true, Format::Modern, false);
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn interfaces_and_their_addresses_are_virsh_s() {
+        let mut one = InterfaceInfo {
+            interface: "vnet0".to_owned(),
+            kind: "bridge".to_owned(),
+            source: "virbr1".to_owned(),
+            mac: "52:54:00:d7:8d:61".to_owned(),
+            ..InterfaceInfo::default()
+        };
+        one.model = Some("virtio".to_owned());
+        let expected = " Interface   Type     Source   Model    MAC
+-----------------------------------------------------------
+ vnet0       bridge   virbr1   virtio   52:54:00:d7:8d:61
+";
+        assert_eq!(interfaces(&[one], false), expected);
+        let address =
+            |text: &str, prefix| pontoon_proto::api::Address { ip: text.parse().expect("ip"), prefix };
+        let mut list = vec![InterfaceAddresses {
+            interface: "vnet0".to_owned(),
+            mac: "52:54:00:d7:8d:61".to_owned(),
+            addresses: vec![address("192.168.110.116", 24), address("fd00::1", 64)],
+        }];
+        list.push(InterfaceAddresses {
+            interface: "vnet1".to_owned(),
+            addresses: Vec::new(),
+            ..list[0].clone()
+        });
+        let expected = " vnet0      52:54:00:d7:8d:61    ipv4         192.168.110.116/24
+ -          -                    ipv6         fd00::1/64
+ vnet1      52:54:00:d7:8d:61    N/A          N/A
+";
+        assert_eq!(addresses(&list, false), expected);
+        assert!(addresses(&list, true).contains(" vnet0      52:54:00:d7:8d:61    ipv6         fd00::1/64"));
     }
 
     #[test]

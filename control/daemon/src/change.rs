@@ -1,21 +1,16 @@
 //! Changes to networks that run: what differs is applied, what it does not concern goes on untouched.
 
 use pontoon_netxml::{DumpOptions, Network, Section, UpdateCommand};
+use pontoon_proto::api::Affect;
 
 use crate::document;
 use crate::failure::{Answer, invalid};
+use crate::known::Known;
 use crate::live::LiveNetwork;
 use crate::netlink::{self, Change};
 use crate::state::State;
 use crate::sys::in_netns;
 use crate::verbs::xml_failure;
-
-/// Which definition of a network a change is for; neither named: the live one if it runs, else the stored one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Affect {
-    pub(crate) live: bool,
-    pub(crate) config: bool,
-}
 
 /// What `net-update` asks for.
 pub(crate) struct Update<'a> {
@@ -28,9 +23,26 @@ pub(crate) struct Update<'a> {
     pub(crate) file: &'a str,
 }
 
+impl Known {
+    /// libvirt's rules for `--live`, `--config` and `--current`.
+    pub(crate) fn resolve(&self, name: &str, affect: Affect) -> Answer<Affect> {
+        let running = self.live.by_name(name).is_some();
+        let affect = match affect {
+            Affect { live: false, config: false } => Affect { live: running, config: !running },
+            named => named,
+        };
+        if affect.live && !running {
+            return Err(invalid("network is not running"));
+        }
+        if affect.config && !self.defined.contains_key(name) {
+            return Err(invalid("cannot change persistent config of a transient network"));
+        }
+        Ok(affect)
+    }
+}
+
 impl State {
     /// Changes one element of a network's definitions. Returns warnings.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for net-update"))]
     pub(crate) fn update_network(
         &mut self,
         name: &str,
@@ -85,22 +97,6 @@ impl State {
             self.defined.insert(name.to_owned(), network);
         }
         Ok(warnings)
-    }
-
-    /// libvirt's rules for `--live`, `--config` and `--current`.
-    fn resolve(&self, name: &str, affect: Affect) -> Answer<Affect> {
-        let running = self.live.by_name(name).is_some();
-        let affect = match affect {
-            Affect { live: false, config: false } => Affect { live: running, config: !running },
-            named => named,
-        };
-        if affect.live && !running {
-            return Err(invalid("network is not running"));
-        }
-        if affect.config && !self.defined.contains_key(name) {
-            return Err(invalid("cannot change persistent config of a transient network"));
-        }
-        Ok(affect)
     }
 
     fn bring_live(&mut self, wanted: &Network) -> Answer<Vec<String>> {

@@ -10,6 +10,8 @@ use pontoon_proto::Document;
 use pontoon_proto::document::Mac;
 use serde::{Deserialize, Serialize};
 
+use crate::guests::Details;
+
 /// Ids fit the datapath's MAC table (12 bits of port).
 pub(crate) const MAX_ID: u16 = 4095;
 
@@ -55,7 +57,7 @@ pub(crate) struct LiveUplink {
     pub(crate) mtu: u16,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Guest {
     pub(crate) port: u16,
     pub(crate) network: u16,
@@ -63,6 +65,8 @@ pub(crate) struct Guest {
     pub(crate) mac: Mac,
     pub(crate) ifname: String,
     pub(crate) netns: Option<String>,
+    #[serde(default)]
+    pub(crate) details: Details,
 }
 
 impl LiveNetwork {

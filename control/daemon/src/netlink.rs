@@ -30,6 +30,7 @@ pub(crate) struct Change {
     pub(crate) mac: Option<[u8; 6]>,
     pub(crate) mtu: Option<u16>,
     pub(crate) up: bool,
+    pub(crate) carrier: Option<bool>,
 }
 
 /// All links.
@@ -66,6 +67,9 @@ pub(crate) fn change(index: u32, change: Change) -> io::Result<()> {
     }
     if let Some(mac) = change.mac {
         message.attributes.push(LinkAttribute::Address(mac.to_vec()));
+    }
+    if let Some(carrier) = change.carrier {
+        message.attributes.push(LinkAttribute::Carrier(u8::from(carrier)));
     }
     if let Some(mtu) = change.mtu {
         message.attributes.push(LinkAttribute::Mtu(u32::from(mtu)));

@@ -3,14 +3,15 @@
 use std::io;
 
 use pontoon_proto::api::Failure;
-use pontoon_proto::document::Mac;
 use pontoon_proto::event::PortChange;
 use pontoon_proto::message::PortKind;
+use uuid::Uuid;
 
 use crate::active::{netns_failure, tap_failure, vanish};
 use crate::defaults::{check_interface_name, first_free, parse_mac, random_mac};
 use crate::document;
 use crate::failure::{Answer, fail, fail_help, internal, invalid};
+use crate::guests::Details;
 use crate::live::{Guest, Kind, LiveNetwork, LiveUplink};
 use crate::netlink::{self, Change};
 use crate::state::{Held, State};
@@ -19,11 +20,12 @@ use crate::sys::{self, in_netns};
 /// What `attach-interface` asks for.
 pub(crate) struct Wanted {
     pub(crate) domain: String,
-    pub(crate) kind: String,
     pub(crate) source: String,
     pub(crate) target: Option<String>,
     pub(crate) mac: Option<String>,
     pub(crate) netns: Option<String>,
+    /// `kind` says what `source` names.
+    pub(crate) details: Details,
 }
 
 impl State {
@@ -42,8 +44,8 @@ impl State {
         open_guest(guest, mtu, queues)
     }
 
-    pub(crate) fn attach_interface(&mut self, wanted: Wanted) -> Answer<(String, Mac)> {
-        let network = self.source(&wanted.kind, &wanted.source)?;
+    pub(crate) fn attach_interface(&mut self, wanted: Wanted) -> Answer<Guest> {
+        let network = self.source(&wanted.details.kind, &wanted.source)?;
         let mac = wanted.mac.as_deref().map_or_else(|| Ok(random_mac()), parse_mac)?;
         let netns = wanted.netns.as_deref();
         let links = in_netns(netns, netlink::links).map_err(|error| netns_failure(netns, &error))?;
@@ -60,8 +62,13 @@ impl State {
             None => first_free("vnet%d", taken)?,
         };
         check_interface_name(&ifname)?;
-        let Wanted { domain, netns, .. } = wanted;
-        let mut guest = Guest { port: 0, network, domain, mac, ifname: ifname.clone(), netns };
+        let Wanted { domain, netns, mut details, .. } = wanted;
+        let known = self.live.guests.iter().find(|guest| guest.domain == domain);
+        if details.owner.is_empty() {
+            details.owner =
+                known.map_or_else(|| Uuid::new_v4().to_string(), |guest| guest.details.owner.clone());
+        }
+        let mut guest = Guest { port: 0, network, domain, mac, ifname, netns, details };
         self.change(|state| {
             guest.port = state.new_port()?;
             state.live.guests.push(guest.clone());
@@ -69,7 +76,7 @@ impl State {
             state.attach(guest.port, held)
         })?;
         self.report_port(&guest, PortChange::Plugged);
-        Ok((ifname, mac))
+        Ok(guest)
     }
 
     /// The active network an interface is to be plugged into.
@@ -103,7 +110,8 @@ impl State {
             return Err(fail(format!("No interface found whose type is {kind}")));
         }
         let wanted = mac.map(parse_mac).transpose()?;
-        let guests: Vec<&Guest> = self.live.guests.iter().filter(|guest| guest.domain == domain).collect();
+        let of_kind = |guest: &&Guest| guest.domain == domain && guest.kind() == kind;
+        let guests: Vec<&Guest> = self.live.guests.iter().filter(of_kind).collect();
         let matching: Vec<&Guest> =
             guests.iter().copied().filter(|guest| wanted.is_none_or(|mac| mac == guest.mac)).collect();
         let guest = match (matching.as_slice(), mac) {
@@ -115,12 +123,16 @@ impl State {
                 return Err(fail(format!("Domain has multiple interfaces matching MAC address {mac}")));
             }
         };
+        self.unplug(&guest)
+    }
+
+    pub(crate) fn unplug(&mut self, guest: &Guest) -> Answer<()> {
         self.change(|state| {
             state.live.guests.retain(|other| other.port != guest.port);
             Ok(())
         })?;
         vanish(guest.netns.as_deref(), &guest.ifname);
-        self.report_port(&guest, PortChange::Unplugged);
+        self.report_port(guest, PortChange::Unplugged);
         Ok(())
     }
 
@@ -184,7 +196,7 @@ fn open_host(live: &LiveNetwork, queues: u16) -> Answer<Held> {
         let fds = sys::open_tap(name, queues)?;
         let link = made(name)?;
         let mtu = Some(document::mtu(&live.network));
-        netlink::change(link, Change { mac: live.network.mac, mtu, up: false })?;
+        netlink::change(link, Change { mac: live.network.mac, mtu, ..Change::default() })?;
         if let Some(net) = document::address(&live.network) {
             netlink::add_address(link, net)?;
         }
@@ -199,8 +211,11 @@ fn open_guest(guest: &Guest, mtu: u16, queues: u16) -> Answer<Held> {
     in_netns(netns, || {
         let fds = sys::open_tap(&guest.ifname, queues)?;
         let link = made(&guest.ifname)?;
-        netlink::change(link, Change { mac: Some(guest.mac), mtu: Some(mtu), up: false })?;
+        netlink::change(link, Change { mac: Some(guest.mac), mtu: Some(mtu), ..Change::default() })?;
         netlink::change(link, Change { up: true, ..Change::default() })?;
+        if guest.details.link_down {
+            netlink::change(link, Change { carrier: Some(false), ..Change::default() })?;
+        }
         Ok(Held { kind: PortKind::Tap, fds })
     })
     .map_err(|error| tap_failure(&guest.ifname, netns, &error))
@@ -211,7 +226,7 @@ fn open_uplink(uplink: &LiveUplink, queues: u16) -> Answer<Held> {
     match uplink.kind {
         Kind::Tap => in_netns(netns, || {
             let fds = sys::open_tap(dev, queues)?;
-            netlink::change(made(dev)?, Change { mtu: Some(uplink.mtu), up: true, mac: None })?;
+            netlink::change(made(dev)?, Change { mtu: Some(uplink.mtu), up: true, ..Change::default() })?;
             Ok(Held { kind: PortKind::Tap, fds })
         })
         .map_err(|error| tap_failure(dev, netns, &error)),

@@ -1,16 +1,20 @@
 //! The verbs of the API.
 
 use pontoon_netxml::{DumpOptions, Mode, Network};
-use pontoon_proto::api::{BridgeInfo, Failure, LeaseInfo, MacInfo, NetworkInfo, Reply, Request, Response};
+use pontoon_proto::api::{
+    Attach, BridgeInfo, Failure, LeaseInfo, MacInfo, NetworkInfo, Reply, Request, Response,
+};
 use pontoon_proto::event::Lifecycle;
 use pontoon_proto::request::{self, PROTOCOL};
 
 use crate::defaults::{self, hex, parse_mac};
 use crate::document;
 use crate::failure::{Answer, fail, internal, invalid, operation};
+use crate::guests::Details;
 use crate::known::Known;
 use crate::leases;
 use crate::netlink;
+use crate::port_objects::settings;
 use crate::ports::Wanted;
 use crate::state::State;
 use crate::store::usable_name;
@@ -30,8 +34,14 @@ impl State {
 
     fn dispatch(&mut self, request: Request) -> Answer<Reply> {
         match request {
-            Request::NetDefine { xml, file } => self.define(&xml, &file),
-            Request::NetCreate { xml, file } => self.create(&xml, &file),
+            Request::NetDefine { xml, file, validate } => {
+                check_schema(&xml, &file, validate)?;
+                self.define(&xml, &file)
+            }
+            Request::NetCreate { xml, file, validate } => {
+                check_schema(&xml, &file, validate)?;
+                self.create(&xml, &file)
+            }
             Request::NetStart { network } => self.start_defined(&network),
             Request::NetDestroy { network } => {
                 let name = self.find(&network)?;
@@ -39,24 +49,79 @@ impl State {
             }
             Request::NetUndefine { network } => self.undefine(&network),
             Request::NetAutostart { network, disable } => self.set_autostart(&network, !disable),
-            Request::AttachInterface { domain, kind, source, target, mac, netns } => {
-                let wanted = Wanted { domain, kind, source, target, mac, netns };
-                let (interface, mac) = self.attach_interface(wanted)?;
-                Ok(Reply::Attached { interface, mac: hex(&mac) })
-            }
-            Request::DetachInterface { domain, kind, mac } => {
-                self.detach_interface(&domain, &kind, mac.as_deref()).map(|()| done())
-            }
             Request::BridgeMacs { bridge } => self.bridge_macs(&bridge),
             Request::Status => {
                 let link = self.link()?;
                 link.drain();
                 Ok(Reply::Status { status: link.status()?, pid: link.pid })
             }
+            other => self.dispatch_parts(other),
+        }
+    }
+
+    /// Requests about parts of networks: elements of definitions, ports, interfaces of guests.
+    fn dispatch_parts(&mut self, request: Request) -> Answer<Reply> {
+        match request {
+            Request::NetUpdate { network, command, section, xml, parent_index, affect, file } => {
+                let words = (command.as_str(), section.as_str());
+                self.net_update(&network, words, parent_index, (&xml, &file), affect)
+            }
+            Request::NetSetMetadata { network, kind, value, affect } => {
+                self.set_metadata(&network, &kind, value.as_deref(), affect)
+            }
+            Request::NetPortCreate { network, xml, file, validate } => {
+                self.port_create(&network, &xml, &file, validate)
+            }
+            Request::NetPortDelete { network, port } => self.port_delete(&network, &port),
+            Request::AttachInterface(wanted) => self.attach_guest(*wanted),
+            Request::DetachInterface { domain, kind, mac } => {
+                self.detach_interface(&domain, &kind, mac.as_deref()).map(|()| done())
+            }
+            Request::InterfaceStats { domain, interface } => self.interface_stats(&domain, &interface),
+            Request::SetLink { domain, interface, up } => self.set_link(&domain, &interface, up),
+            Request::UpdateDevice { domain, xml, file } => self.update_device(&domain, &xml, &file),
             other => self
                 .look_up(&other)
                 .unwrap_or_else(|| Err(internal(format!("{} is not served", name(&other))))),
         }
+    }
+
+    fn attach_guest(&mut self, wanted: Attach) -> Answer<Reply> {
+        let mac = match wanted.mac.as_deref() {
+            Some(mac) => parse_mac(mac)?,
+            None => defaults::random_mac(),
+        };
+        let mut details = Details {
+            uuid: uuid::Uuid::new_v4().to_string(),
+            kind: wanted.kind,
+            model: wanted.model,
+            alias: wanted.alias,
+            script: wanted.script,
+            ..Details::default()
+        };
+        let mut warnings = Vec::new();
+        if let Some(bandwidth) = wanted.bandwidth {
+            details.port = Some(settings(&details, &wanted.domain, mac, &bandwidth)?);
+            warnings.push("<bandwidth> of an interface is kept but has no effect yet".to_owned());
+        }
+        if details.script.is_some() {
+            warnings.push("<script> is kept but not run: pontoon plugs the interface in itself".to_owned());
+        }
+        let guest = self.attach_interface(Wanted {
+            domain: wanted.domain,
+            source: wanted.source,
+            target: wanted.target,
+            mac: Some(hex(&mac)),
+            netns: wanted.netns,
+            details,
+        })?;
+        let network = self.live.by_id(guest.network).map(|live| live.network.name.clone());
+        Ok(Reply::Attached {
+            interface: guest.ifname,
+            mac: hex(&guest.mac),
+            network: network.unwrap_or_default(),
+            warnings,
+        })
     }
 
     /// Reads a definition, checks it against the others and fills in what it leaves out.
@@ -204,6 +269,12 @@ impl Known {
             Request::NetDumpxml { network, inactive } => self.dumpxml(network, *inactive),
             Request::NetDhcpLeases { network, mac } => self.dhcp_leases(network, mac.as_deref()),
             Request::Bridges => Ok(Reply::Bridges { bridges: self.bridges() }),
+            Request::NetGetMetadata { network, kind, affect } => self.get_metadata(network, kind, *affect),
+            Request::NetPorts { network } => self.port_list(network),
+            Request::NetPortDumpxml { network, port } => self.port_xml(network, port),
+            Request::FreeSubnet => self.free_subnet(),
+            Request::Interfaces { domain } => self.interfaces(domain.as_deref()),
+            Request::InterfaceAddresses { domain, source } => self.interface_addresses(domain, *source),
             _ => return None,
         })
     }
@@ -225,7 +296,18 @@ impl Known {
             persistent: defined.is_some(),
             autostart: defined.is_some() && self.store.autostart(name),
             bridge: network.and_then(|network| network.bridge.name.clone()),
+            title: network.and_then(|network| network.title.clone()),
         }
+    }
+
+    fn free_subnet(&self) -> Answer<Reply> {
+        let used = netlink::subnets_in_use();
+        let used = used.map_err(|error| internal(format!("listing routes: {error}")))?.into_iter();
+        let live = self.live.networks.iter().map(|live| &live.network);
+        let networks = self.defined.values().chain(live).filter_map(document::address);
+        let all: Vec<_> = used.map(|(_, net)| net).chain(networks).collect();
+        let subnet = netlink::free_subnet(&all).ok_or_else(|| operation("no subnet is free"))?;
+        Ok(Reply::Subnet { subnet })
     }
 
     fn dumpxml(&self, network: &str, inactive: bool) -> Answer<Reply> {
@@ -296,6 +378,14 @@ impl Known {
         bridges.sort_by(|one, other| one.name.cmp(&other.name));
         bridges
     }
+}
+
+/// `--validate`: what the schema does not know is refused.
+fn check_schema(xml: &str, file: &str, validate: bool) -> Answer<()> {
+    if validate {
+        pontoon_netxml::validate(xml).map_err(|error| xml_failure(&error, file))?;
+    }
+    Ok(())
 }
 
 fn done() -> Reply {

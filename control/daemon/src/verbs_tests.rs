@@ -1,7 +1,7 @@
 //! The verbs' answers. What needs no device runs everywhere; the rest wants a network namespace of its own:
 //! `unshare -n cargo test -p pontoon-control -- --ignored`.
 
-use pontoon_proto::api::{Reply, Request};
+use pontoon_proto::api::{Attach, Reply, Request};
 use pontoon_proto::event::{Event, Lifecycle};
 
 use crate::events::{Filter, Subscription};
@@ -75,14 +75,12 @@ fn failures_have_libvirts_words() {
     );
     let inactive = "Requested operation is not valid: network 'a' is not active";
     assert_eq!(refused(state.answer(Request::NetDestroy { network: "a".into() })).message, inactive);
-    let attach = Request::AttachInterface {
+    let attach = Request::AttachInterface(Box::new(Attach {
         domain: "d".into(),
         kind: "network".into(),
         source: "a".into(),
-        target: None,
-        mac: None,
-        netns: None,
-    };
+        ..Attach::default()
+    }));
     assert_eq!(refused(state.answer(attach)).message, inactive);
     let detach = Request::DetachInterface { domain: "d".into(), kind: "network".into(), mac: None };
     assert_eq!(refused(state.answer(detach)).message, "No interface found whose type is network");
@@ -112,15 +110,19 @@ fn networks_and_interfaces_come_and_go() {
     assert!(clash.detail.expect("detail").contains("192.168.123.0/24 is free"));
     assert!(refused(state.answer(Request::NetStart { network: "bad".into() })).message.contains("refused"));
     assert!(netlink::link("virbr2").expect("links").is_none());
-    let attach = Request::AttachInterface {
+    let attach = Request::AttachInterface(Box::new(Attach {
         domain: "d".into(),
         kind: "bridge".into(),
         source: "virbr0".into(),
-        target: None,
         mac: Some("52:54:00:01:02:03".into()),
-        netns: None,
+        ..Attach::default()
+    }));
+    let attached = Reply::Attached {
+        interface: "vnet0".into(),
+        mac: "52:54:00:01:02:03".into(),
+        network: "a".into(),
+        warnings: Vec::new(),
     };
-    let attached = Reply::Attached { interface: "vnet0".into(), mac: "52:54:00:01:02:03".into() };
     assert_eq!(accepted(state.answer(attach)), attached);
     assert!(netlink::link("vnet0").expect("links").is_some());
     let Reply::Xml { xml } =
@@ -129,8 +131,10 @@ fn networks_and_interfaces_come_and_go() {
         panic!("no xml")
     };
     assert!(xml.contains("connections='1'"), "{xml}");
-    let detach = Request::DetachInterface { domain: "d".into(), kind: "network".into(), mac: None };
-    accepted(state.answer(detach));
+    let detach = |kind: &str| Request::DetachInterface { domain: "d".into(), kind: kind.into(), mac: None };
+    let other = refused(state.answer(detach("network")));
+    assert_eq!(other.message, "No interface found whose type is network");
+    accepted(state.answer(detach("bridge")));
     assert!(netlink::link("vnet0").expect("links").is_none());
     accepted(state.answer(Request::NetDestroy { network: "a".into() }));
     assert!(netlink::link("virbr0").expect("links").is_none());

@@ -11,6 +11,7 @@ mod dnsmasq;
 mod element;
 mod error;
 mod escape;
+pub mod interface;
 mod metadata;
 mod model;
 mod parse;

@@ -21,14 +21,18 @@ pub const SOCKET_NAME: &str = "pontoon.sock";
 pub enum Request {
     Ping,
     Version,
-    /// `file` is only for messages.
+    /// `file` is only for messages; `validate` refuses what the format does not know.
     NetDefine {
         xml: String,
         file: String,
+        #[serde(default)]
+        validate: bool,
     },
     NetCreate {
         xml: String,
         file: String,
+        #[serde(default)]
+        validate: bool,
     },
     NetStart {
         network: String,
@@ -55,19 +59,84 @@ pub enum Request {
         network: String,
         mac: Option<String>,
     },
-    AttachInterface {
-        domain: String,
-        /// `network` or `bridge`.
-        kind: String,
-        source: String,
-        target: Option<String>,
-        mac: Option<String>,
-        netns: Option<String>,
+    /// One element of a definition: added, changed or removed.
+    NetUpdate {
+        network: String,
+        /// `add-first`, `add-last`, `modify` or `delete`.
+        command: String,
+        /// `ip-dhcp-host`, `dns-txt`, ...
+        section: String,
+        xml: String,
+        /// Which parent, from 0; -1 when not said.
+        parent_index: i32,
+        #[serde(default)]
+        affect: Affect,
+        /// Only for messages.
+        file: String,
     },
+    NetGetMetadata {
+        network: String,
+        kind: MetadataKind,
+        #[serde(default)]
+        affect: Affect,
+    },
+    /// Without `value` what was there is removed.
+    NetSetMetadata {
+        network: String,
+        kind: MetadataKind,
+        value: Option<String>,
+        #[serde(default)]
+        affect: Affect,
+    },
+    NetPorts {
+        network: String,
+    },
+    NetPortCreate {
+        network: String,
+        xml: String,
+        file: String,
+        #[serde(default)]
+        validate: bool,
+    },
+    NetPortDumpxml {
+        network: String,
+        port: String,
+    },
+    NetPortDelete {
+        network: String,
+        port: String,
+    },
+    /// A subnet that neither this host nor a network uses.
+    FreeSubnet,
+    AttachInterface(Box<Attach>),
     DetachInterface {
         domain: String,
         kind: String,
         mac: Option<String>,
+    },
+    /// Interfaces of one guest or of all; an unknown guest is a failure.
+    Interfaces {
+        domain: Option<String>,
+    },
+    InterfaceStats {
+        domain: String,
+        /// Name or MAC address.
+        interface: String,
+    },
+    InterfaceAddresses {
+        domain: String,
+        source: AddressSource,
+    },
+    SetLink {
+        domain: String,
+        interface: String,
+        up: bool,
+    },
+    /// Changes an interface to what an `<interface>` says, where that can change.
+    UpdateDevice {
+        domain: String,
+        xml: String,
+        file: String,
     },
     Bridges,
     BridgeMacs {
@@ -82,6 +151,64 @@ pub enum Request {
         #[serde(default)]
         network: Option<String>,
     },
+}
+
+/// An interface a guest is to get.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    pub domain: String,
+    /// `network` or `bridge`.
+    pub kind: String,
+    pub source: String,
+    #[serde(default)]
+    pub target: Option<String>,
+    #[serde(default)]
+    pub mac: Option<String>,
+    /// The network namespace `/run/netns/NAME` it is put into.
+    #[serde(default)]
+    pub netns: Option<String>,
+    #[serde(default)]
+    pub model: Option<String>,
+    #[serde(default)]
+    pub alias: Option<String>,
+    #[serde(default)]
+    pub script: Option<String>,
+    /// `<bandwidth>`'s children, as XML.
+    #[serde(default)]
+    pub bandwidth: Option<String>,
+}
+
+/// What a change or a question is about; with neither it is the running network, or the definition of one that
+/// does not run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Affect {
+    #[serde(default)]
+    pub live: bool,
+    #[serde(default)]
+    pub config: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MetadataKind {
+    Title,
+    Description,
+    /// The element of one namespace; `key` is its prefix when it is set.
+    Element {
+        uri: String,
+        key: Option<String>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AddressSource {
+    /// What DHCP gave.
+    Lease,
+    /// What this host has seen.
+    Arp,
+    /// What an agent in the guest says.
+    Agent,
 }
 
 /// One answer of the daemon.
@@ -167,6 +294,31 @@ pub enum Reply {
     Attached {
         interface: String,
         mac: String,
+        #[serde(default)]
+        network: String,
+        #[serde(default)]
+        warnings: Vec<String>,
+    },
+    Text {
+        text: String,
+    },
+    Ports {
+        ports: Vec<PortInfo>,
+    },
+    PortCreated {
+        uuid: String,
+    },
+    Subnet {
+        subnet: ipnet::Ipv4Net,
+    },
+    Interfaces {
+        interfaces: Vec<InterfaceInfo>,
+    },
+    Stats {
+        stats: InterfaceStats,
+    },
+    Addresses {
+        interfaces: Vec<InterfaceAddresses>,
     },
     Bridges {
         bridges: Vec<BridgeInfo>,
@@ -202,6 +354,65 @@ pub struct NetworkInfo {
     pub persistent: bool,
     pub autostart: bool,
     pub bridge: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+}
+
+/// A port of a network: what one interface of a guest is plugged into.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortInfo {
+    pub uuid: String,
+    pub domain: String,
+    pub interface: String,
+    pub mac: String,
+}
+
+/// One interface of a guest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceInfo {
+    pub domain: String,
+    pub interface: String,
+    /// `network` or `bridge`: how it was attached.
+    pub kind: String,
+    /// The network's or the bridge's name, as `kind` says.
+    pub source: String,
+    pub network: String,
+    pub model: Option<String>,
+    pub mac: String,
+    /// Whether its link is up.
+    pub link: bool,
+    /// UUID of its port.
+    pub port: String,
+    pub alias: Option<String>,
+    pub netns: Option<String>,
+    /// Whether DHCP is offered where it is plugged in.
+    pub dhcp: bool,
+}
+
+/// As the guest counts: received is what went to the guest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceStats {
+    pub rx_bytes: u64,
+    pub rx_packets: u64,
+    pub rx_errs: u64,
+    pub rx_drop: u64,
+    pub tx_bytes: u64,
+    pub tx_packets: u64,
+    pub tx_errs: u64,
+    pub tx_drop: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceAddresses {
+    pub interface: String,
+    pub mac: String,
+    pub addresses: Vec<Address>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    pub ip: std::net::IpAddr,
+    pub prefix: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

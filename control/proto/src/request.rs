@@ -29,15 +29,27 @@ impl Request {
             | Self::NetDumpxml { .. }
             | Self::NetDhcpLeases { .. }
             | Self::Bridges
+            | Self::NetGetMetadata { .. }
+            | Self::NetPorts { .. }
+            | Self::NetPortDumpxml { .. }
+            | Self::FreeSubnet
+            | Self::Interfaces { .. }
+            | Self::InterfaceAddresses { .. }
             | Self::Subscribe { .. } => Class::Read,
-            Self::BridgeMacs { .. } | Self::Status => Class::Ask,
+            Self::BridgeMacs { .. } | Self::InterfaceStats { .. } | Self::Status => Class::Ask,
             Self::NetDefine { .. }
             | Self::NetCreate { .. }
             | Self::NetStart { .. }
             | Self::NetDestroy { .. }
             | Self::NetUndefine { .. }
             | Self::NetAutostart { .. }
-            | Self::AttachInterface { .. }
+            | Self::NetUpdate { .. }
+            | Self::NetSetMetadata { .. }
+            | Self::NetPortCreate { .. }
+            | Self::NetPortDelete { .. }
+            | Self::SetLink { .. }
+            | Self::UpdateDevice { .. }
+            | Self::AttachInterface(_)
             | Self::DetachInterface { .. } => Class::Change,
         }
     }

@@ -133,7 +133,11 @@ fn a_client_that_shuts_its_sending_side_gets_its_answer() {
 fn a_request_of_one_who_does_not_wait_for_the_answer_is_carried_out() {
     let api = serve("api-forget", Limits::default());
     let mut stream = api.connect();
-    let define = Request::NetDefine { xml: "<network><name>a</name></network>".into(), file: String::new() };
+    let define = Request::NetDefine {
+        xml: "<network><name>a</name></network>".into(),
+        file: String::new(),
+        validate: false,
+    };
     codec::write_api(&mut stream, &define).expect("write");
     drop(stream);
     let start = Instant::now();
@@ -203,7 +207,7 @@ fn ten_thousand_connections_are_taken_in_one_for_another() {
 fn one_who_never_reads_is_dropped_and_delays_nobody() {
     let api = serve("api-mute", short());
     let xml = format!("<network><name>a</name><description>{}</description></network>", "x".repeat(3 << 20));
-    let define = Request::NetDefine { xml, file: String::new() };
+    let define = Request::NetDefine { xml, file: String::new(), validate: false };
     ask(&api.connect(), &define).expect("defined");
     let dump = Request::NetDumpxml { network: "a".into(), inactive: false };
     let mute = api.connect();
@@ -249,7 +253,11 @@ fn a_change_that_waits_for_the_datapath_holds_up_no_reader() {
 }
 
 fn define(name: &str) -> Request {
-    Request::NetDefine { xml: format!("<network><name>{name}</name></network>"), file: String::new() }
+    Request::NetDefine {
+        xml: format!("<network><name>{name}</name></network>"),
+        file: String::new(),
+        validate: false,
+    }
 }
 
 fn lifecycle(reply: Option<Result<Reply, Failure>>) -> (String, Lifecycle) {

@@ -1,0 +1,330 @@
+//! What interfaces guests have: the `dom*` commands.
+
+use std::fmt::Write;
+
+use pontoon_proto::api::{AddressSource, InterfaceAddresses, InterfaceInfo, InterfaceStats, Reply, Request};
+
+use super::attach::{CONFIG, CURRENT, LIVE, PERSISTENT, check_affect, no_domain};
+use super::leases::{PATIENCE, wait_for};
+use super::network::read_file;
+use super::shell_verbs::escape_xml;
+use crate::client::is_connection;
+use crate::outcome::{Outcome, Refusal, say};
+use crate::tables;
+use crate::vsh::parse::Args;
+use crate::vsh::shell::{Shell, refused, strange};
+use crate::vsh::table::{Access, Command, Complete, Opt};
+
+const INTERFACE: Opt =
+    Opt::needs("interface", "interface device (MAC Address)").completed(Complete::Interface);
+
+pub(crate) const LIST: Command = Command {
+    name: "domiflist",
+    help: "list all domain virtual interfaces",
+    about: "Get the summary of virtual interfaces for a domain.",
+    options: &[
+        Opt::domain(),
+        Opt::flag("inactive", "get inactive rather than running configuration"),
+        Opt::JSON,
+    ],
+    examples: &["pontoon domiflist node-2"],
+    access: Access::Reads,
+    run: list,
+};
+
+pub(crate) const ADDR: Command = Command {
+    name: "domifaddr",
+    help: "Get network interfaces' addresses for a running domain",
+    about: "Get network interfaces' addresses for a running domain",
+    options: &[
+        Opt::domain(),
+        Opt::may("interface", "network interface name").completed(Complete::Interface),
+        Opt::flag("full", "always display names and MACs of interfaces"),
+        Opt::text("source", "address source: 'lease', 'agent', or 'arp'")
+            .unwanted()
+            .completed(Complete::Words(&["lease", "agent", "arp"])),
+        Opt::JSON,
+        Opt::wait("wait until there is an address (30 seconds, or as many as given)"),
+    ],
+    examples: &[
+        "pontoon domifaddr node-2",
+        "pontoon domifaddr node-2 vnet0 --wait",
+        "pontoon domifaddr node-2 --source arp",
+    ],
+    access: Access::Reads,
+    run: addresses,
+};
+
+pub(crate) const STAT: Command = Command {
+    name: "domifstat",
+    help: "get network interface stats for a domain",
+    about: "Get network interface stats for a running domain.",
+    options: &[
+        Opt::domain(),
+        Opt::needs("interface", "interface device specified by name or MAC Address")
+            .completed(Complete::Interface),
+        Opt::JSON,
+    ],
+    examples: &["pontoon domifstat node-2 vnet0"],
+    access: Access::Reads,
+    run: stats,
+};
+
+pub(crate) const GETLINK: Command = Command {
+    name: "domif-getlink",
+    help: "get link state of a virtual interface",
+    about: "Get link state of a domain's virtual interface.",
+    options: &[
+        Opt::domain(),
+        INTERFACE,
+        Opt::alias("persistent", "config"),
+        Opt::flag("config", "Get persistent interface state"),
+        Opt::JSON,
+    ],
+    examples: &["pontoon domif-getlink node-2 vnet0"],
+    access: Access::Reads,
+    run: getlink,
+};
+
+pub(crate) const SETLINK: Command = Command {
+    name: "domif-setlink",
+    help: "set link state of a virtual interface",
+    about: "Set link state of a domain's virtual interface. This command wraps usage of update-device command.",
+    options: &[
+        Opt::domain(),
+        INTERFACE,
+        Opt::needs("state", "new state of the device").completed(Complete::Words(&["up", "down"])),
+        Opt::alias("persistent", "config"),
+        CONFIG,
+        Opt::flag("print-xml", "print XML document rather than set the interface link state"),
+    ],
+    examples: &["pontoon domif-setlink node-2 vnet0 down"],
+    access: Access::Writes("virDomainUpdateDeviceFlags"),
+    run: setlink,
+};
+
+pub(crate) const UPDATE: Command = Command {
+    name: "update-device",
+    help: "update device from an XML file",
+    about: "Update device from an XML <file>.",
+    options: &[
+        Opt::domain(),
+        Opt::file("XML file"),
+        PERSISTENT,
+        CONFIG,
+        LIVE,
+        CURRENT,
+        Opt::flag("force", "force device update"),
+    ],
+    examples: &["pontoon update-device node-2 interface.xml"],
+    access: Access::Writes("virDomainUpdateDeviceFlags"),
+    run: update,
+};
+
+/// The interfaces of the guest the option names.
+pub(crate) fn of(shell: &Shell, args: &Args) -> Result<Vec<InterfaceInfo>, Refusal> {
+    let name = args.needed("domain")?;
+    match shell.ask(&Request::Interfaces { domain: Some(name.to_owned()) }) {
+        Ok(Reply::Interfaces { interfaces }) => Ok(interfaces),
+        Ok(other) => Err(strange(&other)),
+        Err(failure) if is_connection(&failure) => Err(refused(failure)),
+        Err(failure) => Err(no_domain(name, failure)),
+    }
+}
+
+/// A MAC address as virsh reads one; `None` when it is none.
+pub(crate) fn mac(text: &str) -> Option<[u8; 6]> {
+    let mut octets = [0; 6];
+    let mut parts = text.split(':');
+    for octet in &mut octets {
+        let part = parts.next().filter(|part| (1..=2).contains(&part.len()))?;
+        *octet = u8::from_str_radix(part, 16).ok()?;
+    }
+    parts.next().is_none().then_some(octets)
+}
+
+fn formatted(mac: [u8; 6]) -> String {
+    mac.map(|octet| format!("{octet:02x}")).join(":")
+}
+
+/// `<interface>` as virsh cuts it out of a guest's XML, with another link state when one is given.
+pub(crate) fn interface_xml(interface: &InterfaceInfo, link: Option<bool>) -> String {
+    let model = interface.model.as_deref().map(|model| format!("model type=\"{}\"", escape_xml(model)));
+    let known = (!interface.link).then(|| format!("link state=\"{}\"", state(link.unwrap_or(false))));
+    let alias = interface.alias.as_deref().map(|alias| format!("alias name=\"{}\"", escape_xml(alias)));
+    let first = [
+        format!("mac address=\"{}\"", interface.mac),
+        format!("source {}=\"{}\"", interface.kind, escape_xml(&interface.source)),
+        format!("target dev=\"{}\"", interface.interface),
+    ];
+    let mut xml = format!("<interface type=\"{}\">\n", interface.kind);
+    for element in first.into_iter().chain([model, known, alias].into_iter().flatten()) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(xml, "      <{element}/>");
+    }
+    xml.push_str("    ");
+    if let Some(up) = link.filter(|_| interface.link) {
+        let _ = write!(xml, "<link state=\"{}\"/>", state(up));
+    }
+    xml + "</interface>"
+}
+
+fn state(up: bool) -> &'static str {
+    if up { "up" } else { "down" }
+}
+
+fn list(shell: &mut Shell, args: &Args) -> Outcome {
+    let interfaces = of(shell, args)?;
+    if args.has("json") {
+        return shell.json(&interfaces);
+    }
+    say(&tables::interfaces(&interfaces, shell.quiet));
+    Ok(())
+}
+
+fn source(args: &Args) -> Result<AddressSource, Refusal> {
+    match args.text("source")? {
+        None | Some("lease") => Ok(AddressSource::Lease),
+        Some("arp") => Ok(AddressSource::Arp),
+        Some("agent") => Ok(AddressSource::Agent),
+        Some(other) => Err(Refusal::own(format!("Unknown data source '{other}'"))),
+    }
+}
+
+fn addresses(shell: &mut Shell, args: &Args) -> Outcome {
+    let name = args.text("interface")?;
+    let source = source(args)?;
+    of(shell, args)?;
+    let domain = args.needed("domain")?.to_owned();
+    let request = Request::InterfaceAddresses { domain, source };
+    let find = || {
+        let failed = || "Failed to query for interfaces addresses".to_owned();
+        let mut found = match shell.call_or(&request, failed)? {
+            Reply::Addresses { interfaces } => interfaces,
+            other => return Err(strange(&other)),
+        };
+        found.retain(|one| name.is_none_or(|name| name == one.interface));
+        Ok::<Vec<InterfaceAddresses>, Refusal>(found)
+    };
+    let found = match args.wait(PATIENCE)? {
+        None => find()?,
+        Some(seconds) => {
+            let some = |found: &Vec<InterfaceAddresses>| found.iter().any(|one| !one.addresses.is_empty());
+            let late = || Refusal::own(format!("no address within {seconds} seconds"));
+            wait_for(seconds, || Ok(Some(find()?).filter(some)))?.ok_or_else(late)?
+        }
+    };
+    if args.has("json") {
+        return shell.json(&found);
+    }
+    shell.extra(tables::ADDRESSES_HEAD);
+    say(&tables::addresses(&found, args.has("full")));
+    Ok(())
+}
+
+fn stats(shell: &mut Shell, args: &Args) -> Outcome {
+    of(shell, args)?;
+    let (domain, interface) = (args.needed("domain")?, args.needed("interface")?);
+    let request = Request::InterfaceStats { domain: domain.to_owned(), interface: interface.to_owned() };
+    let failed = || format!("Failed to get interface stats {domain} {interface}");
+    let stats = match shell.call_or(&request, failed)? {
+        Reply::Stats { stats } => stats,
+        other => return Err(strange(&other)),
+    };
+    if args.has("json") {
+        return shell.json(&stats);
+    }
+    say(&stat_lines(interface, &stats));
+    Ok(())
+}
+
+fn stat_lines(interface: &str, stats: &InterfaceStats) -> String {
+    let counters = [
+        ("rx_bytes", stats.rx_bytes),
+        ("rx_packets", stats.rx_packets),
+        ("rx_errs", stats.rx_errs),
+        ("rx_drop", stats.rx_drop),
+        ("tx_bytes", stats.tx_bytes),
+        ("tx_packets", stats.tx_packets),
+        ("tx_errs", stats.tx_errs),
+        ("tx_drop", stats.tx_drop),
+    ];
+    counters.iter().map(|(name, value)| format!("{interface} {name} {value}\n")).collect()
+}
+
+fn getlink(shell: &mut Shell, args: &Args) -> Outcome {
+    let name = args.needed("interface")?;
+    let all = of(shell, args)?;
+    let wanted = mac(name);
+    let matching: Vec<_> = all
+        .iter()
+        .filter(|one| one.interface == name || wanted.is_some() && mac(&one.mac) == wanted)
+        .collect();
+    let one = match (matching.as_slice(), wanted) {
+        ([one], _) => one,
+        ([], Some(wanted)) => {
+            return Err(Refusal::own(format!("Interface (mac: {}) not found.", formatted(wanted))));
+        }
+        ([], None) => return Err(Refusal::own(format!("Interface (dev: {name}) not found."))),
+        _ => return Err(Refusal::own("multiple matching interfaces found")),
+    };
+    if args.has("json") {
+        return shell.json(&serde_json::json!({ "interface": one.interface, "link": state(one.link) }));
+    }
+    say(&format!("{name} {}", state(one.link)));
+    Ok(())
+}
+
+fn setlink(shell: &mut Shell, args: &Args) -> Outcome {
+    let all = of(shell, args)?;
+    let (name, wanted) = (args.needed("interface")?, args.needed("state")?);
+    let up = match wanted {
+        "up" => true,
+        "down" => false,
+        other => return Err(Refusal::own(format!("invalid link state '{other}'"))),
+    };
+    let found =
+        all.iter().find(|one| one.mac.eq_ignore_ascii_case(name) || one.interface.eq_ignore_ascii_case(name));
+    let one = found.ok_or_else(|| Refusal::own(format!("interface '{name}' not found")))?;
+    if args.has("print-xml") {
+        say(&interface_xml(one, Some(up)));
+        return Ok(());
+    }
+    let request = Request::SetLink { domain: one.domain.clone(), interface: one.interface.clone(), up };
+    shell.call_or(&request, || "Failed to update interface link state".to_owned())?;
+    shell.extra("Device updated successfully\n");
+    Ok(())
+}
+
+fn update(shell: &mut Shell, args: &Args) -> Outcome {
+    check_affect(args)?;
+    let interfaces = of(shell, args)?;
+    let file = args.needed("file")?.to_owned();
+    let xml = read_file(&file)?;
+    let domain = interfaces.first().map_or_else(String::new, |one| one.domain.clone());
+    let failed = format!("Failed to update device from {file}");
+    shell.call_or(&Request::UpdateDevice { domain, xml, file }, || failed)?;
+    shell.extra("Device updated successfully\n");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_come_in_virsh_s_order() {
+        let stats = InterfaceStats { rx_bytes: 1, tx_drop: 8, ..InterfaceStats::default() };
+        let text = stat_lines("vnet0", &stats);
+        assert!(text.starts_with("vnet0 rx_bytes 1\nvnet0 rx_packets 0\nvnet0 rx_errs 0\nvnet0 rx_drop 0\n"));
+        assert!(text.ends_with("vnet0 tx_errs 0\nvnet0 tx_drop 8\n"));
+    }
+
+    #[test]
+    fn addresses_are_compared_as_numbers() {
+        assert_eq!(mac("52:54:0:AA:b:1"), Some([0x52, 0x54, 0, 0xaa, 0xb, 1]));
+        for bad in ["vnet0", "52:54:00:00:00", "52:54:00:00:00:00:00", "52:54:00:00:00:zz", ""] {
+            assert_eq!(mac(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The commands, in virsh's groups and order.
+
+mod attach;
+mod define_as;
+mod editor;
+mod events;
+mod guests;
+mod leases;
+mod network;
+mod ports;
+mod shell_verbs;
+pub(crate) mod status;
+mod update;
+
+use std::process::ExitCode;
+
+use pontoon_proto::api::{Failure, Reply};
+use serde::Serialize;
+
+use crate::outcome::{Refusal, say};
+use crate::vsh::shell::refused;
+use crate::vsh::table::Group;
+
+pub(crate) static GROUPS: &[Group] = &[
+    Group {
+        title: "Networking",
+        keyword: "network",
+        commands: &[
+            network::AUTOSTART,
+            network::CREATE,
+            network::DEFINE,
+            define_as::DEFINE_AS,
+            update::DESC,
+            network::DESTROY,
+            leases::LEASES,
+            network::DUMPXML,
+            update::EDIT,
+            events::EVENT,
+            network::INFO,
+            network::LIST,
+            update::METADATA,
+            network::NAME,
+            network::START,
+            network::UNDEFINE,
+            update::UPDATE,
+            network::UUID,
+            ports::LIST,
+            ports::CREATE,
+            ports::DUMPXML,
+            ports::DELETE,
+        ],
+    },
+    Group {
+        title: "Interfaces of guests",
+        keyword: "domain",
+        commands: &[
+            attach::ATTACH,
+            attach::DETACH,
+            guests::GETLINK,
+            guests::SETLINK,
+            guests::ADDR,
+            guests::LIST,
+            guests::STAT,
+            guests::UPDATE,
+        ],
+    },
+    Group {
+        title: "Virsh itself",
+        keyword: "virsh",
+        commands: &[
+            shell_verbs::CD,
+            shell_verbs::ECHO,
+            shell_verbs::EXIT,
+            shell_verbs::HELP,
+            shell_verbs::PWD,
+            shell_verbs::QUIT,
+            shell_verbs::CONNECT,
+        ],
+    },
+];
+
+/// Prints the verb's line, the message and its detail.
+pub(crate) fn fail(first: Option<&str>, failure: &Failure) -> ExitCode {
+    let refusal = first.map_or_else(Refusal::default, Refusal::own).with(failure.clone());
+    match first {
+        Some(_) => refusal.print(),
+        None => refused(failure.clone()).print(),
+    }
+    ExitCode::FAILURE
+}
+
+pub(crate) fn print_json<T: Serialize + ?Sized>(value: &T) {
+    // Answers hold no map with other keys than strings, so this cannot fail.
+    say(&format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default()));
+}
+
+pub(crate) fn unexpected(reply: &Reply) -> Failure {
+    Failure {
+        message: format!("internal error: the daemon answered something else: {reply:?}"),
+        detail: None,
+    }
+}
