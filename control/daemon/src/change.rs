@@ -3,7 +3,6 @@
 use pontoon_netxml::{DumpOptions, Network, Section, UpdateCommand};
 use pontoon_proto::api::Affect;
 
-use crate::document;
 use crate::failure::{Answer, invalid};
 use crate::known::Known;
 use crate::live::LiveNetwork;
@@ -11,6 +10,7 @@ use crate::netlink::{self, Change};
 use crate::state::State;
 use crate::sys::in_netns;
 use crate::verbs::xml_failure;
+use crate::{dns, document};
 
 /// What `net-update` asks for.
 pub(crate) struct Update<'a> {
@@ -148,7 +148,9 @@ impl State {
             live.network.clone_from(&next);
         }
         let document = |live| document::build(live, &self.failed, &self.resolvers);
-        if document(&changed) == document(&self.live) {
+        // A document names only resolvers there are sockets to.
+        let same_servers = dns::servers(&old.network).eq(dns::servers(&next));
+        if same_servers && document(&changed) == document(&self.live) {
             self.live = changed;
             self.write_note();
             return Ok(());
@@ -327,7 +329,7 @@ mod tests {
         let (live, stored) = (dump(&mut state, false), dump(&mut state, true));
         assert!(live.contains("end='10.1.0.20'") && live.contains("pt-none"), "{live}");
         assert!(stored.contains("end='10.1.0.20'") && stored.contains("pt-other"), "{stored}");
-        let noted = crate::live::Live::load(&root.join("live.json"));
+        let noted = crate::live::Live::load(state.store.disk(), &root.join("live.json"));
         assert_eq!(noted, state.live, "the next control process knows as much");
         std::fs::remove_dir_all(&root).expect("clean");
     }
@@ -395,7 +397,7 @@ mod tests {
         );
         assert_eq!(state.live.generation, generation + 1);
         assert!(dump(&mut state, false).contains(host) && !dump(&mut state, true).contains(host));
-        let noted = crate::live::Live::load(&root.join("live.json"));
+        let noted = crate::live::Live::load(state.store.disk(), &root.join("live.json"));
         assert_eq!(noted, state.live, "a control process that takes over knows it");
 
         let twice =

@@ -118,7 +118,7 @@ impl Known {
 
     fn leased(&self, guest: &Guest, live: &LiveNetwork) -> Answer<Vec<Ipv4Addr>> {
         let path = self.store.leases(&live.network.name);
-        let log = leases::read(&path);
+        let log = leases::read(self.store.disk(), &path);
         let log = log.map_err(|error| internal(format!("cannot read '{}': {error}", path.display())))?;
         let current = leases::current(log.leases, leases::now()).into_iter();
         Ok(current.filter(|lease| lease.mac == guest.mac).map(|lease| lease.ip).collect())

@@ -1,9 +1,10 @@
-//! The lease log of one network: appended by the datapath, read and compacted here.
+//! The lease log of one network and its copy: appended by the datapath, read and compacted here.
 //!
 //! A line is eight hex digits of the CRC-32 (IEEE) of the JSON, a space, the JSON and a line feed. The JSON is a
-//! lease or `{"remove":"IP"}`; the last line about an address wins. A line that does not check is skipped.
+//! lease or `{"remove":"IP"}`; the last line about an address wins. A line that does not check is skipped, and what
+//! it said is taken from the other file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::Ipv4Addr;
@@ -14,38 +15,83 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use pontoon_proto::message::Lease;
 use serde::Deserialize;
 
-use crate::store::replace;
+use crate::disk::{Disk, with_suffix};
+use crate::store::COPY;
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(untagged)]
 enum Entry {
     Remove { remove: Ipv4Addr },
     Lease(Lease),
 }
 
-/// What a log holds, and how many of its lines were damaged.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Log {
-    pub(crate) leases: Vec<Lease>,
-    pub(crate) damaged: usize,
-}
-
-/// Reads the log; a missing file is an empty log.
-pub(crate) fn read(path: &Path) -> io::Result<Log> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(parse(&bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Log::default()),
-        Err(error) => Err(error),
+impl Entry {
+    fn ip(&self) -> Ipv4Addr {
+        match self {
+            Self::Remove { remove } => *remove,
+            Self::Lease(lease) => lease.ip,
+        }
     }
 }
 
-fn parse(bytes: &[u8]) -> Log {
-    let mut leases: BTreeMap<Ipv4Addr, Lease> = BTreeMap::new();
-    let mut clients = BTreeMap::new();
-    let mut damaged = 0;
+/// What a log holds, and the lines in either file that say nothing.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Log {
+    pub(crate) leases: Vec<Lease>,
+    pub(crate) damaged: Vec<Vec<u8>>,
+}
+
+/// Reads the log; a missing file is an empty log.
+pub(crate) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Log> {
+    let copy = || disk.read(&with_suffix(path, COPY));
+    match (disk.read(path), copy()) {
+        (Ok(bytes), Ok(copy)) => Ok(merge(&parse(&bytes), &parse(&copy))),
+        (Ok(bytes), Err(_)) | (Err(_), Ok(bytes)) if disk.is_there(path) => {
+            Ok(merge(&parse(&bytes), &Half::default()))
+        }
+        (Err(error), _) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(Log::default()),
+    }
+}
+
+/// One file, read line by line.
+#[derive(Default)]
+struct Half {
+    entries: Vec<Entry>,
+    damaged: Vec<Vec<u8>>,
+}
+
+fn parse(bytes: &[u8]) -> Half {
+    let mut half = Half::default();
     for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         match parse_line(line) {
-            Some(Entry::Lease(lease)) => {
+            Some(entry) => half.entries.push(entry),
+            None => half.damaged.push(line.to_vec()),
+        }
+    }
+    half
+}
+
+/// The file that says more counts, and the other one for addresses it says nothing of.
+fn merge(one: &Half, other: &Half) -> Log {
+    let weight = |half: &Half| (half.entries.len(), std::cmp::Reverse(half.damaged.len()));
+    let (more, less) = if weight(one) >= weight(other) { (one, other) } else { (other, one) };
+    let said: BTreeSet<Ipv4Addr> = more.entries.iter().map(Entry::ip).collect();
+    let rest = less.entries.iter().filter(|entry| !said.contains(&entry.ip()));
+    // Without damage the shorter file only lacks its end.
+    let rest = rest.filter(|_| !more.damaged.is_empty());
+    let leases = replay(rest.chain(&more.entries).cloned());
+    let mut damaged = [one.damaged.clone(), other.damaged.clone()].concat();
+    damaged.dedup();
+    Log { leases, damaged }
+}
+
+fn replay(entries: impl Iterator<Item = Entry>) -> Vec<Lease> {
+    let mut leases: BTreeMap<Ipv4Addr, Lease> = BTreeMap::new();
+    let mut clients = BTreeMap::new();
+    for entry in entries {
+        match entry {
+            Entry::Lease(lease) => {
                 // A client has one lease: a new one replaces what it had, also at another address.
                 if let Some(old) = clients.insert(client(&lease), lease.ip).filter(|old| *old != lease.ip)
                     && leases.get(&old).is_some_and(|held| client(held) == client(&lease))
@@ -54,13 +100,12 @@ fn parse(bytes: &[u8]) -> Log {
                 }
                 leases.insert(lease.ip, lease);
             }
-            Some(Entry::Remove { remove }) => {
+            Entry::Remove { remove } => {
                 leases.remove(&remove);
             }
-            None => damaged += 1,
         }
     }
-    Log { leases: leases.into_values().collect(), damaged }
+    leases.into_values().collect()
 }
 
 /// What a client is known by: its identifier, else its MAC address (RFC 2131 4.2).
@@ -93,20 +138,40 @@ pub(crate) fn current(leases: Vec<Lease>, now: u64) -> Vec<Lease> {
     leases.into_iter().filter(|lease| lease.expiry == 0 || lease.expiry > now).collect()
 }
 
-/// Rewrites the log without what is expired, replaced or damaged, and opens it for append.
-pub(crate) fn compact(path: &Path) -> io::Result<(File, Log)> {
-    let mut log = read(path)?;
+/// Rewrites both files without what is expired, replaced or damaged. Damaged lines are set aside.
+pub(crate) fn compact(disk: &dyn Disk, path: &Path) -> io::Result<Log> {
+    let mut log = read(disk, path)?;
+    if !log.damaged.is_empty() {
+        let mut lines = log.damaged.join(&b'\n');
+        lines.push(b'\n');
+        let kept = match disk.set_aside(path, &lines) {
+            Ok(place) => format!("they are kept in {}", place.display()),
+            Err(error) => format!("they cannot be kept: {error}"),
+        };
+        tracing::error!("{}: {} lines cannot be read; {kept}", path.display(), log.damaged.len());
+    }
     log.leases = current(log.leases, now());
     let mut text = String::new();
     for lease in &log.leases {
         text.push_str(&format_line(lease)?);
     }
-    replace(path, text.as_bytes())?;
-    Ok((open(path)?, log))
+    disk.replace(path, text.as_bytes())?;
+    let copy = with_suffix(path, COPY);
+    if let Err(error) = disk.replace(&copy, text.as_bytes()) {
+        tracing::warn!("{} cannot be written: {error}", copy.display());
+    }
+    Ok(log)
 }
 
-pub(crate) fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+/// Both files, to be appended to; the log alone if its copy cannot be opened.
+pub(crate) fn open(path: &Path) -> io::Result<Vec<File>> {
+    let open = |path: &Path| OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    let mut files = vec![open(path)?];
+    match open(&with_suffix(path, COPY)) {
+        Ok(copy) => files.push(copy),
+        Err(error) => tracing::warn!("the copy of {} cannot be opened: {error}", path.display()),
+    }
+    Ok(files)
 }
 
 pub(crate) fn now() -> u64 {
@@ -114,7 +179,7 @@ pub(crate) fn now() -> u64 {
 }
 
 /// CRC-32 of IEEE 802.3, reflected.
-fn crc32(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |sum, byte| {
         (0..8).fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ (0xedb8_8320 & (sum & 1).wrapping_neg()))
     })
@@ -123,6 +188,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk_fake::{FakeDisk, Fault};
 
     fn lease(last: u8, expiry: u64) -> Lease {
         Lease {
@@ -148,9 +214,9 @@ mod tests {
         let moved = Lease { ip: Ipv4Addr::new(192, 168, 122, 9), ..lease(2, 30) };
         let heir = Lease { ip: Ipv4Addr::new(192, 168, 122, 2), ..lease(3, 40) };
         let again = Lease { ip: Ipv4Addr::new(192, 168, 122, 10), ..lease(2, 50) };
-        let log = parse(&log_of(&[lease(2, 0), moved.clone()]));
+        let log = alone(&log_of(&[lease(2, 0), moved.clone()]));
         assert_eq!(log.leases, [moved]);
-        let log = parse(&log_of(&[lease(2, 20), heir.clone(), again.clone()]));
+        let log = alone(&log_of(&[lease(2, 20), heir.clone(), again.clone()]));
         assert_eq!(log.leases, [heir, again]);
     }
 
@@ -159,7 +225,7 @@ mod tests {
         let mut bytes = log_of(&[lease(2, 10), lease(3, 10), lease(2, 20)]);
         let json = r#"{"remove":"192.168.122.3"}"#;
         bytes.extend(format!("{:08x} {json}\n", crc32(json.as_bytes())).bytes());
-        assert_eq!(parse(&bytes), Log { leases: vec![lease(2, 20)], damaged: 0 });
+        assert_eq!(alone(&bytes), Log { leases: vec![lease(2, 20)], damaged: Vec::new() });
     }
 
     #[test]
@@ -170,7 +236,7 @@ mod tests {
             for value in [0, b'\n', b'x', 0xff, bytes[at] ^ 1] {
                 let mut hurt = bytes.clone();
                 hurt[at] = value;
-                let log = parse(&hurt);
+                let log = alone(&hurt);
                 assert!(log.leases.iter().all(|lease| all.contains(lease)), "offset {at}");
                 assert!(!log.leases.is_empty(), "offset {at}");
                 if value != bytes[at]
@@ -190,7 +256,7 @@ mod tests {
         let first = format_line(&lease(2, 0)).expect("line").len();
         for cut in 0..bytes.len() {
             let expected = usize::from(cut >= first - 1) + usize::from(cut >= bytes.len() - 1);
-            assert_eq!(parse(&bytes[..cut]).leases.len(), expected, "cut at {cut}");
+            assert_eq!(alone(&bytes[..cut]).leases.len(), expected, "cut at {cut}");
         }
     }
 
@@ -199,15 +265,97 @@ mod tests {
         assert_eq!(current(vec![lease(2, 5), lease(3, 0), lease(4, 6)], 5), vec![lease(3, 0), lease(4, 6)]);
     }
 
+    /// A log whose copy is missing.
+    fn alone(bytes: &[u8]) -> Log {
+        merge(&parse(bytes), &Half::default())
+    }
+
+    /// A disk with a log and its copy.
+    fn disk(log: &[u8], copy: &[u8]) -> FakeDisk {
+        let disk = FakeDisk::default();
+        disk.write(path(), log).expect("write");
+        disk.write(&with_suffix(path(), COPY), copy).expect("write");
+        disk.settle();
+        disk
+    }
+
+    fn path() -> &'static Path {
+        Path::new("/leases/n.leases")
+    }
+
     #[test]
-    fn compaction_keeps_what_is_valid() {
-        let path = std::env::temp_dir().join(format!("pontoon-leases-{}", std::process::id()));
+    fn damage_at_any_byte_of_either_file_costs_no_lease() {
+        let mut bytes = log_of(&[lease(2, 10), lease(3, 0), lease(4, 0), lease(2, 0)]);
+        let json = r#"{"remove":"192.168.122.3"}"#;
+        bytes.extend(format!("{:08x} {json}\n", crc32(json.as_bytes())).bytes());
+        let expected = [lease(2, 0), lease(4, 0)];
+        for at in 0..bytes.len() {
+            let mut hurts = vec![bytes[..at].to_vec()];
+            for value in [0, b'\n', b'x', 0xff, bytes[at] ^ 1] {
+                let mut hurt = bytes.clone();
+                hurt[at] = value;
+                hurts.push(hurt);
+            }
+            for hurt in hurts {
+                for disk in [disk(&hurt, &bytes), disk(&bytes, &hurt)] {
+                    assert_eq!(compact(&disk, path()).expect("compact").leases, expected, "offset {at}");
+                    assert_eq!(read(&disk, path()).expect("read").leases, expected, "offset {at}, again");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn damage_in_both_files_costs_what_both_have_lost() {
+        let hurt = |line: usize| {
+            let mut lines: Vec<Vec<u8>> =
+                [lease(2, 0), lease(3, 0), lease(4, 0)].map(|l| log_of(&[l])).into();
+            lines[line][12] ^= 1;
+            lines.concat()
+        };
+        let log = read(&disk(&hurt(0), &hurt(2)), path()).expect("read");
+        assert_eq!((log.leases.len(), log.damaged.len()), (3, 2));
+        let log = read(&disk(&hurt(1), &hurt(1)), path()).expect("read");
+        assert_eq!((log.leases, log.damaged.len()), (vec![lease(2, 0), lease(4, 0)], 1));
+    }
+
+    #[test]
+    fn compaction_keeps_what_is_valid_and_sets_the_rest_aside() {
         let mut bytes = log_of(&[lease(2, 1), lease(3, 0)]);
         bytes.extend(b"garbage\n");
-        std::fs::write(&path, bytes).expect("write");
-        let (_, log) = compact(&path).expect("compact");
-        assert_eq!(log, Log { leases: vec![lease(3, 0)], damaged: 1 });
-        assert_eq!(std::fs::read(&path).expect("read"), log_of(&[lease(3, 0)]));
-        std::fs::remove_file(&path).expect("remove");
+        let disk = disk(&bytes, &bytes);
+        let log = compact(&disk, path()).expect("compact");
+        assert_eq!(log, Log { leases: vec![lease(3, 0)], damaged: vec![b"garbage".to_vec()] });
+        assert_eq!(disk.read(path()).expect("read"), log_of(&[lease(3, 0)]));
+        assert_eq!(disk.read(Path::new("/leases/n.leases.bad-1")).expect("aside"), b"garbage\n");
+    }
+
+    #[test]
+    fn a_log_that_was_removed_is_empty_whatever_its_copy_says() {
+        let disk = disk(b"", &log_of(&[lease(2, 0)]));
+        disk.remove(path()).expect("remove");
+        assert_eq!(read(&disk, path()).expect("read"), Log::default());
+    }
+
+    #[test]
+    fn compaction_that_is_cut_short_or_fails_at_any_step_loses_no_lease() {
+        let bytes = log_of(&[lease(2, 10), lease(3, 0), lease(4, 0), lease(2, 0), lease(9, 1)]);
+        let expected = [lease(2, 0), lease(3, 0), lease(4, 0)];
+        let held = |disk: &FakeDisk| current(read(disk, path()).expect("read").leases, now());
+        for fault in [Fault::Crash, Fault::Full, Fault::Broken] {
+            for at in 1.. {
+                let disk = disk(&bytes, &bytes);
+                disk.fail(Some((at, fault)));
+                let done = compact(&disk, path());
+                if disk.steps() < at {
+                    assert!(done.is_ok() && at > 6, "{at} steps");
+                    break;
+                }
+                assert_eq!(held(&disk), expected, "{fault:?} at {at}");
+                for later in disk.after_crash() {
+                    assert_eq!(held(&later), expected, "{fault:?} at {at}");
+                }
+            }
+        }
     }
 }

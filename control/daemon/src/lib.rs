@@ -5,7 +5,11 @@ mod api;
 mod args;
 mod change;
 mod defaults;
+mod definition;
 mod dhcp;
+mod disk;
+#[cfg(test)]
+mod disk_fake;
 mod dns;
 mod document;
 mod events;

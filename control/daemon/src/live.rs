@@ -1,6 +1,7 @@
 //! What is active, as `live.json` keeps it for the next control process.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
@@ -10,7 +11,10 @@ use pontoon_proto::Document;
 use pontoon_proto::document::Mac;
 use serde::{Deserialize, Serialize};
 
+use crate::disk::{Disk, with_suffix};
 use crate::guests::Details;
+use crate::leases::crc32;
+use crate::store::COPY;
 
 /// Ids fit the datapath's MAC table (12 bits of port).
 pub(crate) const MAX_ID: u16 = 4095;
@@ -81,15 +85,32 @@ impl LiveNetwork {
 }
 
 impl Live {
+    /// Writes the note and its copy, each whole or not at all.
+    pub(crate) fn save(&self, disk: &dyn Disk, path: &Path) -> io::Result<()> {
+        let json = serde_json::to_string(self)?;
+        let bytes = format!("{{\"crc\":\"{:08x}\",\"live\":{json}}}", crc32(json.as_bytes())).into_bytes();
+        disk.replace(path, &bytes)?;
+        disk.replace(&with_suffix(path, COPY), &bytes)
+    }
+
     /// Reads the note of the control process before; what cannot be read is dropped with a word.
-    pub(crate) fn load(path: &Path) -> Self {
-        let Ok(bytes) = std::fs::read(path) else {
-            return Self::default();
+    pub(crate) fn load(disk: &dyn Disk, path: &Path) -> Self {
+        let bytes = match disk.read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::default(),
+            Err(error) => {
+                tracing::error!("{} cannot be read: {error}", path.display());
+                Vec::new()
+            }
         };
-        let mut live: Self = serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-            tracing::error!("{} cannot be read: {error}; nothing is taken over", path.display());
-            Self::default()
+        let copy = || disk.read(&with_suffix(path, COPY)).ok().and_then(|bytes| Self::parse(&bytes));
+        let parsed = Self::parse(&bytes).or_else(|| {
+            let copy = copy();
+            let what = if copy.is_some() { "its copy is used" } else { "nothing is taken over" };
+            tracing::error!("{} is damaged; {what}", path.display());
+            copy
         });
+        let mut live = parsed.unwrap_or_default();
         live.networks.retain_mut(|live| match pontoon_netxml::parse(&live.xml) {
             Ok(network) => {
                 live.network = network;
@@ -101,6 +122,20 @@ impl Live {
             }
         });
         live
+    }
+
+    /// Without checksum it is of an older program.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let Some(rest) = text.strip_prefix("{\"crc\":\"") else {
+            return serde_json::from_str(text).ok();
+        };
+        let (sum, rest) = rest.split_once("\",\"live\":")?;
+        let json = rest.strip_suffix('}')?;
+        if sum != format!("{:08x}", crc32(json.as_bytes())) {
+            return None;
+        }
+        serde_json::from_str(json).ok()
     }
 
     /// Keeps only what the running datapath has too. A network runs without its own port or its uplink's where
@@ -169,6 +204,7 @@ impl Live {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk_fake::{FakeDisk, Fault};
 
     #[test]
     fn port_ids_come_back_as_late_as_possible() {
@@ -207,12 +243,61 @@ mod tests {
         assert_eq!((live.networks.len(), live.uplinks.len()), (0, 0));
     }
 
+    fn noted() -> (FakeDisk, Live, &'static Path) {
+        let (disk, path) = (FakeDisk::default(), Path::new("/run/live.json"));
+        let xml = "<network><name>n</name><uuid>3e3fce45-4f53-4fa7-bb32-11f34168b82b</uuid></network>";
+        let network = pontoon_netxml::parse(xml).expect("xml");
+        let networks = vec![LiveNetwork::new(2, 7, None, network)];
+        let live = Live { generation: 9, networks, last_port: 7, ..Live::default() };
+        live.save(&disk, path).expect("save");
+        disk.settle();
+        (disk, live, path)
+    }
+
     #[test]
-    fn a_damaged_note_is_an_empty_one() {
-        let path = std::env::temp_dir().join(format!("pontoon-live-{}", std::process::id()));
-        std::fs::write(&path, b"{\"generation\":").expect("write");
-        assert_eq!(Live::load(&path), Live::default());
-        std::fs::remove_file(&path).expect("remove");
-        assert_eq!(Live::load(&path), Live::default());
+    fn a_note_damaged_at_any_byte_is_read_from_its_copy() {
+        let (disk, live, path) = noted();
+        let whole = disk.read(path).expect("read");
+        for at in 0..whole.len() {
+            for value in [b'0', b'1', b'"', 0xff] {
+                let mut hurt = whole.clone();
+                hurt[at] = value;
+                disk.spoil(path, hurt);
+                assert_eq!(Live::load(&disk, path), live, "{value} at {at}");
+            }
+            disk.spoil(path, whole[..at].to_vec());
+            assert_eq!(Live::load(&disk, path), live, "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_note_whose_writing_is_cut_short_is_the_one_before_or_the_new_one() {
+        for at in 1.. {
+            let (disk, old, path) = noted();
+            let new = Live { generation: 10, ..old.clone() };
+            disk.fail(Some((at, Fault::Crash)));
+            let saved = new.save(&disk, path);
+            if disk.steps() < at {
+                assert!(saved.is_ok());
+                break;
+            }
+            for later in disk.after_crash() {
+                let found = Live::load(&later, path);
+                assert!(found == old || found == new, "crash at {at}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_note_of_which_nothing_is_left_is_an_empty_one() {
+        let (disk, live, path) = noted();
+        for path in [path.to_owned(), with_suffix(path, COPY)] {
+            disk.spoil(&path, b"{\"generation\":".to_vec());
+        }
+        assert_eq!(Live::load(&disk, path), Live::default());
+        disk.remove(path).expect("remove");
+        assert_eq!(Live::load(&disk, path), Live::default());
+        disk.write(path, &serde_json::to_vec(&live).expect("json")).expect("write");
+        assert_eq!(Live::load(&disk, path), live, "as versions without a checksum wrote it");
     }
 }

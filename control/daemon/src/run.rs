@@ -93,7 +93,7 @@ impl Daemon {
         let found = self.supervisor.take_over(&self.notifier);
         let result = if let Some(Greeted { link, document, handed }) = found {
             tracing::info!("datapath taken over, pid {}", link.pid);
-            state.live = Live::load(&state.note);
+            state.live = Live::load(state.store.disk(), &state.note);
             state.failed = state.live.keep_running(&document);
             state.workers = link.workers.max(1);
             self.supervisor.workers = state.workers;
@@ -226,6 +226,7 @@ impl Daemon {
         }
         state.held.clear();
         let _ = store::remove(&state.note);
+        let _ = store::remove(&crate::disk::with_suffix(&state.note, store::COPY));
     }
 }
 

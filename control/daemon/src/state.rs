@@ -17,8 +17,8 @@ use crate::leases;
 use crate::link::Link;
 use crate::live::Live;
 use crate::resolvers::Resolvers;
-use crate::store::{Store, replace};
-use crate::{dns, document};
+use crate::store::Store;
+use crate::{defaults, dns, document, netlink};
 
 /// Descriptors of a port, kept so that the device outlives the datapath.
 pub(crate) struct Held {
@@ -46,7 +46,7 @@ impl State {
         workers: u16,
         note: PathBuf,
     ) -> std::io::Result<Self> {
-        let defined = store.load()?.into_iter().map(|network| (network.name.clone(), network)).collect();
+        let defined = by_name(&store, store.load()?);
         let live = Live::default();
         let (held, failed) = (BTreeMap::new(), BTreeSet::new());
         let events = Events::default();
@@ -94,10 +94,7 @@ impl State {
     }
 
     pub(crate) fn write_note(&self) {
-        let written = serde_json::to_vec(&self.live)
-            .map_err(std::io::Error::from)
-            .and_then(|bytes| replace(&self.note, &bytes));
-        if let Err(error) = written {
+        if let Err(error) = self.live.save(self.store.disk(), &self.note) {
             tracing::error!("{} cannot be written: {error}", self.note.display());
         }
     }
@@ -128,13 +125,13 @@ impl State {
             return Ok(());
         }
         let path = self.store.leases(&network.name);
-        let (file, log) = leases::compact(&path)
-            .map_err(|error| internal(format!("cannot write '{}': {error}", path.display())))?;
-        if log.damaged > 0 {
-            tracing::warn!("{}: {} damaged lines were dropped", path.display(), log.damaged);
-        }
+        let compacted = leases::compact(self.store.disk(), &path);
+        let opened = compacted.and_then(|log| Ok((leases::open(&path)?, log)));
+        let (files, log) =
+            opened.map_err(|error| internal(format!("cannot write '{}': {error}", path.display())))?;
+        let files: Vec<OwnedFd> = files.into_iter().map(OwnedFd::from).collect();
         let message = ToDatapath::LeaseLog { network: id, leases: log.leases };
-        self.link()?.send(&message, &[file.into()])
+        self.link()?.send(&message, &files)
     }
 
     /// The host's resolvers and those that active networks name. A gateway's own address is none: its queries would
@@ -187,4 +184,37 @@ impl State {
             self.failed.insert(port);
         }
     }
+}
+
+/// Definitions by name. A file written by hand may lack what `net-define` fills in, or be a copy of another.
+fn by_name(store: &Store, loaded: Vec<Network>) -> BTreeMap<String, Network> {
+    let mut defined: BTreeMap<String, Network> = BTreeMap::new();
+    let whole = |network: &Network| {
+        let device = network.bridge.name.is_some() && network.mac.is_some();
+        network.uuid.is_some() && (device || !network.forward.mode.owns_bridge())
+    };
+    // The whole ones first, so that nothing of theirs is given to another.
+    let (whole, partial): (Vec<_>, Vec<_>) = loaded.into_iter().partition(whole);
+    for mut network in whole.into_iter().chain(partial) {
+        let name = network.name.clone();
+        if let Some(other) = defined.values().find(|other| other.uuid.is_some() && other.uuid == network.uuid)
+        {
+            tracing::error!("definition of network '{name}' is skipped: it has the UUID of '{}'", other.name);
+            continue;
+        }
+        let before = network.clone();
+        let links = netlink::links().unwrap_or_default();
+        let taken = |bridge: &str| {
+            let used = |other: &Network| other.bridge.name.as_deref() == Some(bridge);
+            defined.values().any(used) || links.iter().any(|link| link.name == bridge)
+        };
+        let filled = defaults::fill(&mut network, None, taken);
+        if let Err(failure) =
+            filled.and_then(|()| if network == before { Ok(()) } else { store.save(&network) })
+        {
+            tracing::error!("network '{name}': {}", failure.message);
+        }
+        defined.insert(name, network);
+    }
+    defined
 }

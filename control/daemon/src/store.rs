@@ -4,16 +4,23 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use pontoon_netxml::{DumpOptions, Network};
+use pontoon_netxml::Network;
 use rustix::fs::FlockOperation;
 
+use crate::definition::{self, Verdict};
+use crate::disk::{Disk, RealDisk, with_suffix};
 use crate::failure::{Answer, fail_help};
 
+/// Ends the name of a file's copy.
+pub(crate) const COPY: &str = ".bak";
+
 /// The state directory.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Store {
     root: PathBuf,
+    disk: Arc<dyn Disk>,
 }
 
 impl Store {
@@ -22,7 +29,15 @@ impl Store {
         for dir in [root.to_owned(), root.join("networks"), root.join("autostart"), root.join("leases")] {
             make_dir(&dir, 0o700)?;
         }
-        Ok(Self { root: root.to_owned() })
+        Ok(Self::on(Arc::new(RealDisk), root))
+    }
+
+    pub(crate) fn on(disk: Arc<dyn Disk>, root: &Path) -> Self {
+        Self { root: root.to_owned(), disk }
+    }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.disk
     }
 
     pub(crate) fn leases(&self, name: &str) -> PathBuf {
@@ -37,60 +52,145 @@ impl Store {
         self.root.join("autostart").join(format!("{name}.xml"))
     }
 
-    /// All definitions that can be read. One that cannot is logged and left where it is.
+    /// All definitions. What a crash or a bad disk has left is mended, and what cannot be is set aside and logged.
     pub(crate) fn load(&self) -> io::Result<Vec<Network>> {
-        let mut networks = Vec::new();
-        for entry in fs::read_dir(self.root.join("networks"))? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "xml") {
-                match load_one(&path) {
-                    Ok(network) => networks.push(network),
-                    Err(why) => tracing::error!("definition {} is skipped: {why}", path.display()),
-                }
+        let dir = self.root.join("networks");
+        let files = self.disk.list(&dir)?;
+        let names = files.iter().filter_map(|file| file.strip_suffix(".xml"));
+        let networks: Vec<Network> = names.filter_map(|name| self.load_one(name)).collect();
+        for file in &files {
+            let name = file.strip_suffix(".xml.tmp").or_else(|| file.strip_suffix(".xml.bak.tmp"));
+            let copy_of =
+                file.strip_suffix(".xml.bak").filter(|name| !files.contains(&format!("{name}.xml")));
+            if name.or(copy_of).is_some() {
+                // Half written, or of a definition that was removed.
+                self.tidy(&dir.join(file));
             }
         }
+        self.check_marks(&files);
         Ok(networks)
+    }
+
+    fn load_one(&self, name: &str) -> Option<Network> {
+        let path = self.definition(name);
+        let read = self.disk.read(&path);
+        let copy = self.disk.read(&with_suffix(&path, COPY)).ok();
+        let verdict = definition::judge(read.as_deref().ok(), copy.as_deref(), name);
+        let shown = path.display();
+        match (&read, &verdict) {
+            (Err(error), Verdict { network: None, .. }) => {
+                tracing::error!("definition {shown} is skipped: {error}");
+            }
+            (Err(error), _) => {
+                tracing::error!("definition {shown} cannot be read: {error}; its copy is used");
+            }
+            (Ok(_), Verdict { edited: true, .. }) => tracing::info!("definition {shown} was edited by hand"),
+            _ => {}
+        }
+        if let (Ok(bytes), Some(why)) = (&read, &verdict.aside) {
+            self.set_aside(&path, bytes, why, verdict.network.is_some());
+        }
+        let mended = [(path.clone(), &verdict.file), (with_suffix(&path, COPY), &verdict.copy)];
+        for (path, bytes) in mended {
+            if let Some(bytes) = bytes
+                && let Err(error) = self.disk.replace(&path, bytes)
+            {
+                tracing::warn!("{} cannot be mended: {error}", path.display());
+            }
+        }
+        verdict.network
+    }
+
+    fn set_aside(&self, path: &Path, bytes: &[u8], why: &str, restored: bool) {
+        let shown = path.display();
+        let kept = match self.disk.set_aside(path, bytes) {
+            Ok(place) => format!("it is kept as {}", place.display()),
+            Err(error) => format!("it cannot be kept: {error}"),
+        };
+        if restored {
+            tracing::error!(
+                "definition {shown} was damaged and is restored from its copy; {kept}. If it was edited on \
+                 purpose: pontoon net-define FILE. {why}"
+            );
+        } else {
+            tracing::error!("definition {shown} is skipped, {kept}: {why}");
+        }
+        // One that was kept need not be read, and complained about, at every start.
+        if !restored && kept.starts_with("it is kept") {
+            self.tidy(path);
+        }
+    }
+
+    fn tidy(&self, path: &Path) {
+        if let Err(error) = self.disk.remove(path) {
+            tracing::warn!("{} cannot be removed: {error}", path.display());
+        }
+    }
+
+    /// Removes marks of definitions that were removed. The mark of one that was set aside waits for its return.
+    fn check_marks(&self, files: &[String]) {
+        for mark in self.disk.list(&self.root.join("autostart")).unwrap_or_default() {
+            if !files.iter().any(|file| *file == mark || file.starts_with(&format!("{mark}.bad-"))) {
+                tracing::info!("autostart mark {mark} is of no network; it is removed");
+                self.tidy(&self.root.join("autostart").join(mark));
+            }
+        }
     }
 
     /// Writes a definition; the one before stays whole if this fails.
     pub(crate) fn save(&self, network: &Network) -> Answer<()> {
         let path = self.definition(&network.name);
-        let text = network.to_xml(&DumpOptions { inactive: true, connections: None });
-        replace(&path, text.as_bytes()).map_err(|error| cannot_write(&path, &error))
-    }
-
-    pub(crate) fn remove(&self, name: &str) -> Answer<()> {
-        for path in [self.mark(name), self.definition(name)] {
-            remove(&path).map_err(|error| cannot_write(&path, &error))?;
+        let bytes = definition::signed(&definition::text(network));
+        self.disk.replace(&path, &bytes).map_err(|error| cannot_write(&path, &error))?;
+        // It is accepted with that; without its copy it only has no protection from a bad disk.
+        let copy = with_suffix(&path, COPY);
+        if let Err(error) = self.disk.replace(&copy, &bytes) {
+            tracing::warn!("{} cannot be written: {error}", copy.display());
         }
         Ok(())
     }
 
+    pub(crate) fn remove(&self, name: &str) -> Answer<()> {
+        let path = self.definition(name);
+        let before = self.disk.read(&path);
+        let removed = self.disk.remove(&path).and_then(|()| self.disk.sync_parent(&path));
+        if let (Err(_), Ok(before)) = (&removed, before)
+            && !self.disk.is_there(&path)
+        {
+            let _ = self.disk.replace(&path, &before);
+        }
+        removed.map_err(|error| cannot_write(&path, &error))?;
+        // What is left of it now is removed at the next start at the latest.
+        self.tidy(&with_suffix(&path, COPY));
+        self.tidy(&self.mark(name));
+        Ok(())
+    }
+
+    /// Removes what is known of a network's guests.
+    pub(crate) fn remove_leases(&self, name: &str) {
+        let path = self.leases(name);
+        self.tidy(&path);
+        self.tidy(&with_suffix(&path, COPY));
+    }
+
     pub(crate) fn autostart(&self, name: &str) -> bool {
-        fs::symlink_metadata(self.mark(name)).is_ok()
+        self.disk.is_there(&self.mark(name))
     }
 
     pub(crate) fn set_autostart(&self, name: &str, on: bool) -> Answer<()> {
         let path = self.mark(name);
-        let result = match (on, self.autostart(name)) {
-            (true, false) => std::os::unix::fs::symlink(format!("../networks/{name}.xml"), &path),
-            (false, true) => remove(&path),
-            _ => Ok(()),
+        let before = self.autostart(name);
+        let set = |on| match on {
+            true => self.disk.symlink(&format!("../networks/{name}.xml"), &path),
+            false => self.disk.remove(&path),
         };
-        result.and_then(|()| sync_dir(&path)).map_err(|error| cannot_write(&path, &error))
+        let result = if on == before { Ok(()) } else { set(on) };
+        let result = result.and_then(|()| self.disk.sync_parent(&path));
+        if result.is_err() && self.autostart(name) != before {
+            let _ = set(before);
+        }
+        result.map_err(|error| cannot_write(&path, &error))
     }
-}
-
-fn load_one(path: &Path) -> Result<Network, String> {
-    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let network = pontoon_netxml::parse(&text).map_err(|error| error.render(&path.display().to_string()))?;
-    if path.file_stem().is_none_or(|stem| stem != network.name.as_str()) {
-        return Err(format!("it defines network '{}', which the file's name does not say", network.name));
-    }
-    if network.uuid.is_none() {
-        return Err("it has no <uuid>".to_owned());
-    }
-    Ok(network)
 }
 
 /// A file name made of this network name stays below its directory.
@@ -118,28 +218,6 @@ pub(crate) fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
     }
     DirBuilder::new().recursive(true).mode(0o755).create(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
-}
-
-/// Replaces a file whole or not at all: written beside, synced, renamed, directory synced.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".tmp");
-    let beside = PathBuf::from(beside);
-    let written = write_synced(&beside, bytes).and_then(|()| fs::rename(&beside, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    written.and_then(|()| sync_dir(path))
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-fn sync_dir(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
 /// Removes a file that may be gone already.
@@ -171,80 +249,5 @@ pub(crate) fn lock(root: &Path) -> anyhow::Result<File> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn scratch(name: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("pontoon-store-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        path
-    }
-
-    fn network(name: &str) -> Network {
-        let text = format!(
-            "<network><name>{name}</name><uuid>{}</uuid><bridge name='virbr7'/></network>",
-            uuid::Uuid::new_v4()
-        );
-        pontoon_netxml::parse(&text).expect("network")
-    }
-
-    #[test]
-    fn a_definition_comes_back_as_it_was_saved() {
-        let root = scratch("roundtrip");
-        let store = Store::open(&root).expect("open");
-        let one = network("one");
-        store.save(&one).expect("save");
-        store.set_autostart("one", true).expect("mark");
-        let again = Store::open(&root).expect("open again");
-        let loaded = again.load().expect("load");
-        assert_eq!(loaded.len(), 1);
-        assert_eq!((&loaded[0].name, loaded[0].uuid), (&one.name, one.uuid));
-        assert!(again.autostart("one"));
-        again.remove("one").expect("remove");
-        assert!(!again.autostart("one") && again.load().expect("load").is_empty());
-        assert_eq!(fs::metadata(&root).expect("dir").permissions().mode() & 0o777, 0o700);
-        fs::remove_dir_all(&root).expect("clean");
-    }
-
-    #[test]
-    fn a_damaged_definition_is_skipped_and_kept() {
-        let root = scratch("damaged");
-        let store = Store::open(&root).expect("open");
-        store.save(&network("good")).expect("save");
-        for (name, bytes) in [("cut", &b"<network><name>cu"[..]), ("binary", &[0xff, 0, 1]), ("empty", b"")] {
-            fs::write(root.join(format!("networks/{name}.xml")), bytes).expect("write");
-        }
-        let loaded = store.load().expect("load");
-        assert_eq!(loaded.iter().map(|network| network.name.as_str()).collect::<Vec<_>>(), ["good"]);
-        assert!(root.join("networks/cut.xml").exists());
-        fs::remove_dir_all(&root).expect("clean");
-    }
-
-    #[test]
-    fn a_full_disk_loses_nothing() {
-        let error = replace(Path::new("/dev/full/x"), b"x").expect_err("not a directory");
-        assert_ne!(error.kind(), io::ErrorKind::NotFound);
-        let failure = cannot_write(Path::new("/x"), &io::Error::from_raw_os_error(libc::ENOSPC));
-        assert!(failure.detail.is_some_and(|detail| detail.contains("disk is full")));
-    }
-
-    #[test]
-    fn a_second_lock_names_the_first_process() {
-        let root = scratch("lock");
-        make_dir(&root, 0o700).expect("dir");
-        let first = lock(&root).expect("first");
-        let error = lock(&root).expect_err("second").to_string();
-        assert!(error.contains(&format!("(pid {})", std::process::id())), "{error}");
-        drop(first);
-        lock(&root).expect("third");
-        fs::remove_dir_all(&root).expect("clean");
-    }
-
-    #[test]
-    fn names_that_leave_the_directory_are_refused() {
-        for name in ["", "..", ".x", "a/b", "/etc"] {
-            assert!(!usable_name(name), "{name}");
-        }
-        assert!(usable_name("default") && usable_name("my net-1"));
-    }
-}
+#[path = "store_tests.rs"]
+mod tests;

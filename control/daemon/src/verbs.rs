@@ -199,7 +199,7 @@ impl State {
             self.events.lifecycle(&network, Lifecycle::Undefined);
         }
         if self.live.by_name(&name).is_none() {
-            let _ = crate::store::remove(&self.store.leases(&name));
+            self.store.remove_leases(&name);
         }
         Ok(done())
     }
@@ -337,11 +337,8 @@ impl Known {
             self.live.by_name(&name).map(|live| &live.network).or_else(|| self.defined.get(&name));
         let net = definition.and_then(document::address);
         let path = self.store.leases(&name);
-        let log = leases::read(&path)
+        let log = leases::read(self.store.disk(), &path)
             .map_err(|error| internal(format!("cannot read '{}': {error}", path.display())))?;
-        if log.damaged > 0 {
-            tracing::warn!("{}: {} lines cannot be read", path.display(), log.damaged);
-        }
         let mut found: Vec<LeaseInfo> = leases::current(log.leases, leases::now())
             .into_iter()
             .filter(|lease| mac.is_none_or(|mac| mac == lease.mac))

@@ -63,6 +63,24 @@ fn definitions_are_filled_in_kept_and_checked_against_each_other() {
 }
 
 #[test]
+fn definitions_placed_by_hand_are_completed_and_copies_of_others_left_out() {
+    let root = scratch("byhand");
+    let mut one = state(&root);
+    accepted(define(&mut one, "<network><name>a</name></network>"));
+    let file = |name: &str| root.join(format!("networks/{name}.xml"));
+    let text = std::fs::read_to_string(file("a")).expect("definition");
+    std::fs::write(file("b"), text.replace("<name>a<", "<name>b<")).expect("write");
+    std::fs::write(file("c"), "<network><name>c</name></network>").expect("write");
+    drop(one);
+    let again = state(&root);
+    assert_eq!(again.defined.keys().collect::<Vec<_>>(), ["a", "c"]);
+    let (a, c) = (again.info_of("a"), again.info_of("c"));
+    assert!(c.bridge.is_some() && c.bridge != a.bridge && c.uuid != a.uuid, "{c:?}");
+    assert_eq!(state(&root).info_of("c"), c, "it is the same at the next start");
+    std::fs::remove_dir_all(&root).expect("clean");
+}
+
+#[test]
 fn failures_have_libvirts_words() {
     let root = scratch("words");
     let mut state = state(&root);

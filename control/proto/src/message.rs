@@ -16,7 +16,7 @@ pub enum ToDatapath {
     /// Descriptors of one port, one a worker (queue), before the document that names the port.
     /// `vnet_header`: every frame is preceded by a 12-byte `virtio_net_hdr_v1`.
     Attach { port: u16, kind: PortKind, vnet_header: bool },
-    /// The lease log of one network (one descriptor, opened for append) and what it held.
+    /// The lease log of one network (one descriptor, opened for append, or two: the log and its copy) and what it held.
     LeaseLog { network: u16, leases: Vec<Lease> },
     /// Connected UDP sockets to resolvers, grouped by resolver, as many as fit into a message: those from place `first`
     /// on. From place 0 a list begins that takes the place of the one in use with the document that follows.

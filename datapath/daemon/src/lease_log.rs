@@ -1,9 +1,10 @@
-//! The lease log: one change a line, synced before the engine hears that it is kept.
+//! The lease log: one change a line, synced before the engine hears that it is kept. What has come by the time the
+//! disk is ready is synced together. A copy, if there is one, gets the same; only the log itself decides.
 //!
 //! A line is the CRC-32 (IEEE 802.3) of the JSON as eight hex digits, a space, the JSON and a line feed. The JSON is
 //! a lease, or `{"remove":"192.0.2.1"}`. A line cut short by a power loss fails its CRC and is skipped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 
@@ -18,10 +19,11 @@ pub(crate) const BACKLOG: usize = 256;
 
 #[derive(Debug)]
 pub(crate) enum LeaseJob {
-    /// From now on changes of `network` go to `log`.
+    /// From now on changes of `network` go to `log` and to its copy.
     Open {
         network: u16,
         log: File,
+        copy: Option<File>,
     },
     Close {
         network: u16,
@@ -76,6 +78,9 @@ pub(crate) fn lease_line(change: LeaseChange<'_>) -> serde_json::Result<String> 
     Ok(format!("{:08x} {json}\n", crc32(json.as_bytes())))
 }
 
+/// Changes that are synced together at most.
+const BATCH: usize = 64;
+
 #[derive(Debug)]
 struct Log {
     file: File,
@@ -84,7 +89,7 @@ struct Log {
 }
 
 impl Log {
-    fn write(&mut self, line: &str) -> io::Result<()> {
+    fn append(&mut self, line: &str) -> io::Result<()> {
         if self.torn {
             self.file.write_all(b"\n")?;
         }
@@ -95,71 +100,103 @@ impl Log {
     }
 }
 
-/// A change written to a log that is not synced yet.
-struct Written {
-    network: u16,
-    ticket: u32,
-    ok: bool,
+/// A network's log and copy, and the tickets of what was written since the last sync.
+#[derive(Debug)]
+struct Logs {
+    log: Log,
+    copy: Option<Log>,
+    written: Vec<u32>,
 }
 
-/// Runs the writer until its channel closes. Changes that wait together are synced together.
+impl Logs {
+    fn append(&mut self, ticket: u32, line: &str) -> io::Result<()> {
+        // The copy never says more than the log.
+        self.log.append(line)?;
+        if let Some(Err(error)) = self.copy.as_mut().map(|copy| copy.append(line)) {
+            tracing::warn!(%error, "copy of a lease log");
+        }
+        self.written.push(ticket);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if let Some(Err(error)) = self.copy.as_ref().map(|copy| copy.file.sync_data()) {
+            tracing::warn!(%error, "copy of a lease log");
+        }
+        self.log.file.sync_data()
+    }
+}
+
+/// Runs the writer until its channel closes.
 pub(crate) fn run(jobs: &Receiver<LeaseJob>, worker: &Mailbox) {
-    let mut logs = BTreeMap::new();
-    while let Ok(job) = jobs.recv() {
-        let mut written = Vec::new();
-        for job in std::iter::once(job).chain(jobs.try_iter().take(BACKLOG)) {
-            match job {
-                LeaseJob::Open { network, log } => {
-                    sync(&mut logs, &mut written, worker);
-                    logs.insert(network, Log { file: log, torn: false });
-                }
-                LeaseJob::Close { network } => {
-                    sync(&mut logs, &mut written, worker);
-                    logs.remove(&network);
-                }
-                LeaseJob::Append { network, ticket, line } => {
-                    let ok = append(logs.get_mut(&network), network, &line);
-                    written.push(Written { network, ticket, ok });
-                }
+    let mut writer = Writer { networks: BTreeMap::new(), worker };
+    while let Ok(first) = jobs.recv() {
+        for job in std::iter::once(first).chain(jobs.try_iter().take(BATCH - 1)) {
+            writer.handle(job);
+        }
+        writer.sync_all();
+    }
+}
+
+struct Writer<'a> {
+    networks: BTreeMap<u16, Logs>,
+    worker: &'a Mailbox,
+}
+
+impl Writer<'_> {
+    fn handle(&mut self, job: LeaseJob) {
+        match job {
+            LeaseJob::Open { network, log, copy } => {
+                self.sync(network);
+                let fresh = |file| Log { file, torn: false };
+                let logs = Logs { log: fresh(log), copy: copy.map(fresh), written: Vec::new() };
+                self.networks.insert(network, logs);
             }
+            LeaseJob::Close { network } => {
+                self.sync(network);
+                self.networks.remove(&network);
+            }
+            LeaseJob::Append { network, ticket, line } => self.append(network, ticket, &line),
         }
-        sync(&mut logs, &mut written, worker);
     }
-}
 
-/// Syncs every log that was written to, and tells the worker.
-fn sync(logs: &mut BTreeMap<u16, Log>, written: &mut Vec<Written>, worker: &Mailbox) {
-    let touched: BTreeSet<u16> = written.iter().filter(|one| one.ok).map(|one| one.network).collect();
-    let synced = |network: &u16| match logs.get(network).map(|log| log.file.sync_data()) {
-        Some(Ok(())) => true,
-        Some(Err(error)) => {
+    fn append(&mut self, network: u16, ticket: u32, line: &str) {
+        let written = match self.networks.get_mut(&network) {
+            Some(logs) => logs.append(ticket, line),
+            None => Err(io::Error::new(io::ErrorKind::NotFound, "no lease log")),
+        };
+        if let Err(error) = written {
             tracing::error!(network, %error, "lease log");
-            false
+            self.worker.send(Mail::LeaseSynced { ticket, ok: false });
         }
-        None => false,
-    };
-    let synced: BTreeSet<u16> = touched.into_iter().filter(synced).collect();
-    for Written { network, ticket, ok } in written.drain(..) {
-        worker.send(Mail::LeaseSynced { ticket, ok: ok && synced.contains(&network) });
     }
-}
 
-fn append(log: Option<&mut Log>, network: u16, line: &str) -> bool {
-    let Some(log) = log else {
-        tracing::warn!(network, "no lease log");
-        return false;
-    };
-    match log.write(line) {
-        Ok(()) => true,
-        Err(error) => {
+    fn sync_all(&mut self) {
+        for network in self.networks.keys().copied().collect::<Vec<_>>() {
+            self.sync(network);
+        }
+    }
+
+    /// Syncs what was written, and only then says so.
+    fn sync(&mut self, network: u16) {
+        let Some(logs) = self.networks.get_mut(&network).filter(|logs| !logs.written.is_empty()) else {
+            return;
+        };
+        let synced = logs.sync();
+        if let Err(error) = &synced {
             tracing::error!(network, %error, "lease log");
-            false
+        }
+        for ticket in std::mem::take(&mut logs.written) {
+            self.worker.send(Mail::LeaseSynced { ticket, ok: synced.is_ok() });
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+    use std::os::fd::OwnedFd;
+
     use super::*;
 
     fn parse(line: &str) -> Option<&str> {
@@ -199,36 +236,75 @@ mod tests {
         assert_eq!(parse(&removal), Some(r#"{"remove":"192.168.122.5"}"#));
     }
 
-    #[test]
-    fn a_change_is_on_disk_before_the_worker_hears_of_it() {
+    fn memory() -> OwnedFd {
+        rustix::fs::memfd_create("log", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd")
+    }
+
+    fn file(memory: &OwnedFd) -> File {
+        File::from(memory.try_clone().expect("clone"))
+    }
+
+    fn content(memory: &OwnedFd) -> String {
+        let mut bytes = [0; 64];
+        let length = rustix::io::pread(memory, &mut bytes, 0).expect("read");
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    }
+
+    /// Runs jobs to their end; what the worker heard, in order.
+    fn heard(jobs: Vec<LeaseJob>) -> Vec<(u32, bool)> {
         let (mailbox, mail) = Mailbox::new().expect("mailbox");
-        let memory = rustix::fs::memfd_create("log", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd");
-        let (jobs, inbox) = crossbeam_channel::bounded(BACKLOG);
-        let log = File::from(memory.try_clone().expect("clone"));
-        jobs.send(LeaseJob::Open { network: 3, log }).expect("open");
-        for (network, ticket) in [(3, 1), (4, 2)] {
-            jobs.send(LeaseJob::Append { network, ticket, line: "line\n".to_owned() }).expect("append");
-        }
-        drop(jobs);
+        let (sender, inbox) = crossbeam_channel::bounded(BACKLOG);
+        jobs.into_iter().for_each(|job| sender.send(job).expect("room"));
+        drop(sender);
         run(&inbox, &mailbox);
         let answers = mail.try_iter().map(|mail| match mail {
             Mail::LeaseSynced { ticket, ok } => (ticket, ok),
             other => panic!("{other:?}"),
         });
-        assert_eq!(answers.collect::<Vec<_>>(), [(1, true), (2, false)]);
-        let mut written = [0; 16];
-        let length = rustix::io::pread(&memory, &mut written, 0).expect("read");
-        assert_eq!(&written[..length], b"line\n");
+        answers.collect()
+    }
+
+    fn line(network: u16, ticket: u32) -> LeaseJob {
+        LeaseJob::Append { network, ticket, line: format!("{ticket}\n") }
+    }
+
+    #[test]
+    fn changes_go_to_the_log_and_its_copy_before_the_worker_hears_of_them() {
+        let (log, copy) = (memory(), memory());
+        let open = LeaseJob::Open { network: 3, log: file(&log), copy: Some(file(&copy)) };
+        let answers = heard(vec![open, line(3, 1), line(4, 2), line(3, 3)]);
+        assert_eq!(answers, [(2, false), (1, true), (3, true)], "who has no log hears it at once");
+        assert_eq!((content(&log), content(&copy)), ("1\n3\n".to_owned(), "1\n3\n".to_owned()));
+    }
+
+    #[test]
+    fn the_log_decides_and_its_copy_does_not() {
+        let full = || OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+        let log = memory();
+        let open = LeaseJob::Open { network: 3, log: file(&log), copy: Some(full()) };
+        assert_eq!(heard(vec![open, line(3, 1)]), [(1, true)]);
+        let copy = memory();
+        let open = LeaseJob::Open { network: 3, log: full(), copy: Some(file(&copy)) };
+        assert_eq!(heard(vec![open, line(3, 1), line(3, 2)]), [(1, false), (2, false)]);
+        assert_eq!(content(&copy), "", "nor does it say more");
+    }
+
+    #[test]
+    fn what_was_written_is_answered_for_when_the_log_changes() {
+        let (old, new) = (memory(), memory());
+        let open = |log| LeaseJob::Open { network: 3, log: file(log), copy: None };
+        let jobs =
+            vec![open(&old), line(3, 1), open(&new), line(3, 2), LeaseJob::Close { network: 3 }, line(3, 3)];
+        assert_eq!(heard(jobs), [(1, true), (2, true), (3, false)]);
+        assert_eq!((content(&old), content(&new)), ("1\n".to_owned(), "2\n".to_owned()));
     }
 
     #[test]
     fn a_line_behind_a_torn_one_begins_anew() {
-        let memory = rustix::fs::memfd_create("log", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd");
-        let mut log = Log { file: File::from(memory.try_clone().expect("clone")), torn: true };
-        log.write("a\n").expect("write");
-        log.write("b\n").expect("write");
-        let mut written = [0; 16];
-        let length = rustix::io::pread(&memory, &mut written, 0).expect("read");
-        assert_eq!(&written[..length], b"\na\nb\n");
+        let memory = memory();
+        let mut log = Log { file: file(&memory), torn: true };
+        log.append("a\n").expect("append");
+        log.append("b\n").expect("append");
+        assert_eq!(content(&memory), "\na\nb\n");
     }
 }

@@ -175,10 +175,11 @@ impl Service {
         if usize::from(network) >= compile::MAX_IDS {
             return Err(format!("lease-log.network: {network} is not below {}", compile::MAX_IDS));
         }
-        let Ok([log]) = <[OwnedFd; 1]>::try_from(fds) else {
-            return Err("lease-log: exactly one descriptor has to come with it".to_owned());
+        let mut files = fds.into_iter().map(File::from);
+        let (Some(log), copy, None) = (files.next(), files.next(), files.next()) else {
+            return Err("lease-log: one or two descriptors have to come with it".to_owned());
         };
-        self.lease_job(LeaseJob::Open { network, log: File::from(log) });
+        self.lease_job(LeaseJob::Open { network, log, copy });
         let leases = leases.into_iter().map(compile::lease).collect();
         self.tell_first(Mail::Restore { network, leases });
         Ok(())

@@ -79,7 +79,7 @@ fn events_tell_of_networks_and_interfaces() {
 
 #[test]
 fn a_daemon_short_of_descriptors_serves_on() {
-    let setup = Setup { prepare: "ulimit -n 48", ..Setup::default() };
+    let setup = Setup { prepare: "ulimit -n 128", ..Setup::default() };
     let Some(world) = World::new(&setup) else { return };
     let mut crowd: Vec<Api> = Vec::new();
     let socket = world.path("run/pontoon.sock");

@@ -110,9 +110,11 @@ fn files_that_cannot_be_read_are_named_and_stop_nothing_else() {
         assert!(said.contains(&*path.to_string_lossy()), "{said}");
     }
     assert!(said.contains("Permission denied"), "{said}");
-    assert_eq!(world.works(&["net-list", "--all", "--name"]), "natntw\n");
+    assert_eq!(world.works(&["net-list", "--all", "--name"]), "hostntw\nnatntw\n", "from its copy");
     assert!(world.works(&["net-dhcp-leases", "natntw"]).contains(&address));
     assert!(hidden.exists(), "what could not be read is kept");
+    let aside = world.path("state/networks/torn.xml.bad-1");
+    assert_eq!(fs::read_to_string(aside).expect("set aside"), "<network><name>torn");
 }
 
 #[test]
