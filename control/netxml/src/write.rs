@@ -311,30 +311,23 @@ pub(crate) fn vlan(w: &mut Writer, vlan: Option<&Vlan>) {
     });
 }
 
-/// A class of 0 is none, and so is a rate of 0.
+/// A class of 0 is none.
 pub(crate) fn bandwidth(w: &mut Writer, bandwidth: Option<&Bandwidth>, class: u32) {
-    let acts = |rate: &Rate| rate.average > Some(0) || rate.floor > Some(0);
-    let rates = |bandwidth: &Bandwidth| {
-        [("inbound", bandwidth.inbound), ("outbound", bandwidth.outbound)]
-            .into_iter()
-            .filter_map(|(name, rate)| Some((name, rate.filter(acts)?)))
-            .collect::<Vec<_>>()
-    };
-    let rates = bandwidth.map(rates).unwrap_or_default();
-    if rates.is_empty() {
-        return;
-    }
-    let tag = Tag::new("bandwidth").with_some("classID", (class > 0).then_some(class));
-    w.open(&tag, |w| rates.iter().for_each(|(name, rate_of)| w.leaf(&rate(name, rate_of))));
+    let Some(bandwidth) = bandwidth else { return };
+    w.open(&Tag::new("bandwidth").with_some("classID", (class > 0).then_some(class)), |w| {
+        rate(w, "inbound", bandwidth.inbound);
+        rate(w, "outbound", bandwidth.outbound);
+    });
 }
 
-fn rate(name: &'static str, rate: &Rate) -> Tag {
-    let some = |number: Option<u64>| number.filter(|number| *number > 0);
-    Tag::new(name)
-        .with_some("average", some(rate.average))
-        .with_some("peak", some(rate.peak))
-        .with_some("floor", some(rate.floor))
-        .with_some("burst", some(rate.burst))
+fn rate(w: &mut Writer, name: &'static str, rate: Option<Rate>) {
+    let Some(rate) = rate else { return };
+    let tag = Tag::new(name)
+        .with_some("average", rate.average)
+        .with_some("peak", rate.peak)
+        .with_some("floor", rate.floor)
+        .with_some("burst", rate.burst);
+    w.leaf(&tag);
 }
 
 pub(crate) fn port(w: &mut Writer, isolated: Option<bool>) {

@@ -7,6 +7,7 @@ pub mod coalesce;
 pub mod dhcp;
 pub mod dns;
 pub mod frames;
+pub mod netxml;
 pub mod sequence;
 pub mod uplink;
 
@@ -17,7 +18,7 @@ pub mod seeds;
 /// A name and the function that takes the bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("frames", frames::run),
     ("dhcp", dhcp::run),
     ("dns", dns::run),
@@ -25,6 +26,7 @@ pub const TARGETS: [Target; 7] = [
     ("coalesce", coalesce::run),
     ("bpdu", bpdu::run),
     ("uplink", uplink::run),
+    ("netxml", netxml::run),
 ];
 
 /// Directory of a target's corpus.

@@ -28,6 +28,7 @@ pub fn of(target: &str) -> Vec<Seed> {
         "bpdu" => bpdus(),
         "uplink" => uplinks(),
         "coalesce" => coalesced(),
+        "netxml" => crate::netxml::seeds(),
         _ => sequences(),
     }
 }

@@ -7,7 +7,7 @@ use pontoon_fuzz::{TARGETS, corpus};
 use pontoon_sim::Rng;
 
 /// Mutations of each target: about two seconds.
-const MUTATIONS: [(&str, usize); 7] = [
+const MUTATIONS: [(&str, usize); 8] = [
     ("frames", 20_000),
     ("dhcp", 20_000),
     ("dns", 10_000),
@@ -15,6 +15,7 @@ const MUTATIONS: [(&str, usize); 7] = [
     ("coalesce", 1000),
     ("bpdu", 10_000),
     ("uplink", 10_000),
+    ("netxml", 3000),
 ];
 
 fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -102,4 +103,9 @@ fn bpdu() {
 #[test]
 fn uplink() {
     test("uplink");
+}
+
+#[test]
+fn netxml() {
+    test("netxml");
 }

@@ -95,16 +95,17 @@ pub(crate) fn bandwidth(cx: &Cx<'_>, parent: Node<'_>, of: Use) -> Result<Option
         let message = "classID attribute not supported on <bandwidth> in this usage context";
         return Err(cx.error_at(node, "classID", Class::Plain, message).with_help("remove classID"));
     }
-    let inbound = child(node, "inbound").map(|node| rate(cx, node, of)).transpose()?;
-    let outbound = child(node, "outbound").map(|node| rate(cx, node, Use::Network)).transpose()?;
+    let inbound = child(node, "inbound").map(|node| rate(cx, node, of)).transpose()?.flatten();
+    let outbound = child(node, "outbound").map(|node| rate(cx, node, Use::Network)).transpose()?.flatten();
     let some = inbound.is_some() || outbound.is_some();
     Ok(some.then_some((Bandwidth { inbound, outbound }, class.unwrap_or(0))))
 }
 
-fn rate(cx: &Cx<'_>, node: Node<'_>, of: Use) -> Result<Rate> {
-    let average = cx.number(node, "average", 10)?;
-    let peak = cx.number(node, "peak", 10)?;
-    let burst = cx.number(node, "burst", 10)?;
+/// A rate of 0 is none.
+fn rate(cx: &Cx<'_>, node: Node<'_>, of: Use) -> Result<Option<Rate>> {
+    let average: Option<u64> = cx.number(node, "average", 10)?;
+    let peak: Option<u64> = cx.number(node, "peak", 10)?;
+    let burst: Option<u64> = cx.number(node, "burst", 10)?;
     let floor: Option<u64> = cx.number(node, "floor", 10)?;
     if average.is_none() && floor.is_none() {
         let message = "Missing mandatory average or floor attributes";
@@ -121,5 +122,8 @@ fn rate(cx: &Cx<'_>, node: Node<'_>, of: Use) -> Result<Rate> {
         let help = "a floor is guaranteed to one interface, in its <inbound>";
         return Err(cx.unsupported(node, "floor", message).with_help(help));
     }
-    Ok(Rate { average, peak, floor, burst })
+    let some = |number: Option<u64>| number.filter(|number| *number > 0);
+    let (average, floor) = (some(average), some(floor));
+    let (peak, burst) = if average.is_some() { (some(peak), some(burst)) } else { (None, None) };
+    Ok((average.is_some() || floor.is_some()).then_some(Rate { average, peak, floor, burst }))
 }
