@@ -7,7 +7,7 @@ use crate::parse::cx::{Cx, Node, Result, attr, child, child_text, filled, owned}
 use crate::parse::device::{self, Typed};
 use crate::parse::{open, qos};
 use crate::write::{Tag, Writer};
-use crate::{Bandwidth, PciAddress, VirtualPort, Vlan, mac_string, schema, value, write};
+use crate::{Bandwidth, Driver, PciAddress, VirtualPort, Vlan, mac_string, schema, value, write};
 
 /// One port of a network.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,8 +47,7 @@ pub enum Plug {
     },
     HostdevPci {
         managed: Option<bool>,
-        /// `kvm` or `vfio`
-        driver: Option<String>,
+        driver: Option<Driver>,
         address: PciAddress,
     },
 }
@@ -114,7 +113,9 @@ fn root<'a>(cx: &Cx<'_>, document: &'a roxmltree::Document<'_>) -> Result<Node<'
     if root.tag_name().name() == "networkport" {
         return Ok(root);
     }
-    let error = cx.error(root, Class::Xml, "unknown root element for network port");
+    let found = root.tag_name().name();
+    let message = format!("expecting root element of 'networkport', not '{found}'");
+    let error = cx.error(root, Class::Xml, &message);
     Err(error.with_help("a port is <networkport>...</networkport>"))
 }
 
@@ -217,12 +218,7 @@ fn direct(cx: &Cx<'_>, node: Node<'_>) -> Result<Plug> {
 
 fn hostdev(cx: &Cx<'_>, node: Node<'_>) -> Result<Plug> {
     let managed = cx.yes_no(node, "managed")?;
-    let driver = child(node, "driver").and_then(|driver| filled(driver, "name")).map(str::to_owned);
-    if driver.as_deref().is_some_and(|name| !matches!(name, "kvm" | "vfio" | "xen")) {
-        let driver = child(node, "driver").unwrap_or(node);
-        let error = cx.xml(driver, "name", "Missing network port driver name");
-        return Err(error.with_help("write kvm or vfio"));
-    }
+    let driver = child(node, "driver").map(|node| device::driver(cx, node)).transpose()?;
     let address = child(node, "address").ok_or_else(|| {
         let error: Error = cx.xml(node, "", "Missing network port PCI address");
         error.with_help("add <address domain='0' bus='4' slot='0' function='1'/>")
@@ -268,9 +264,7 @@ impl Plug {
             Self::HostdevPci { managed, driver, address } => {
                 let tag = tag.with("type", "hostdev-pci").with_bool("managed", *managed);
                 w.open(&tag, |w| {
-                    if let Some(name) = driver {
-                        w.leaf(&Tag::new("driver").with("name", name));
-                    }
+                    write::driver(w, driver.as_ref());
                     w.leaf(&write::pci_address(Tag::new("address"), *address));
                 });
             }

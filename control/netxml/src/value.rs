@@ -72,13 +72,15 @@ pub fn address_text(address: IpAddr) -> String {
     }
 }
 
-/// Six hexadecimal numbers of one octet each, separated by colons.
+/// Six octets of one or two hexadecimal digits, separated by colons. What follows a blank is ignored.
 pub(crate) fn mac(value: &str) -> Option<[u8; 6]> {
+    let value = value.split(|c: char| c <= ' ').next()?;
     let mut mac = [0u8; 6];
     let mut parts = value.split(':');
     for byte in &mut mac {
-        let part = parts.next().filter(|part| part.starts_with(|c: char| c.is_ascii_hexdigit()))?;
-        *byte = u8::try_from(unsigned(part, 16)?).ok()?;
+        let part = parts.next()?;
+        let digits = (1..=2).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_hexdigit());
+        *byte = if digits { u8::from_str_radix(part, 16).ok()? } else { return None };
     }
     parts.next().is_none().then_some(mac)
 }
@@ -111,6 +113,7 @@ pub(crate) fn netmask(prefix: u8) -> Ipv4Addr {
 /// The prefix length an address has when none is written.
 pub(crate) fn natural_prefix(address: IpAddr) -> u8 {
     match address {
+        address if address.is_unspecified() => 0,
         IpAddr::V6(_) => 64,
         IpAddr::V4(address) => match address.octets()[0] {
             0..128 => 8,
@@ -161,10 +164,18 @@ mod tests {
 
     #[test]
     fn identifiers() {
-        assert_eq!(mac("0:16:3E:7:e2:0ed"), Some([0, 0x16, 0x3e, 7, 0xe2, 0xed]));
-        for bad in
-            ["", "0:1:2:3:4", "0:1:2:3:4:5:6", "0:1:2:3:4:100", "0:1:2:3:4:", " 0:1:2:3:4:5", "+0:1:2:3:4:5"]
-        {
+        assert_eq!(mac("0:16:3E:7:e2:ed "), Some([0, 0x16, 0x3e, 7, 0xe2, 0xed]));
+        for bad in [
+            "",
+            "0:1:2:3:4",
+            "0:1:2:3:4:5:6",
+            "0:1:2:3:4:100",
+            "0:1:2:3:4:005",
+            "0:1:2:3:4:0x",
+            "0:1:2:3:4:",
+            " 0:1:2:3:4:5",
+            "+0:1:2:3:4:5",
+        ] {
             assert_eq!(mac(bad), None, "{bad:?}");
         }
         let good = "81ff0d90-c91e-6742-64da-4a736edb9a9b";

@@ -316,6 +316,10 @@ fn modes() {
             "<forward mode='bridge' dev='e'/>¦<bandwidth><inbound average='1'/></bandwidth>",
             "unsupported configuration: Unsupported network-wide <bandwidth> element in network n with forward mode='bridge'",
         ),
+        (
+            "<forward mode='bridge'/>¦<portgroup name='g'><bandwidth><inbound average='1'/></bandwidth></portgroup>",
+            "unsupported configuration: Unsupported <bandwidth> element in network 'n' in portgroup 'g' with forward mode='bridge'",
+        ),
     ]);
 }
 
@@ -803,10 +807,6 @@ fn profiles_and_groups() {
         (
             "<virtualport type='openvswitch'><parameters ¦typeid='1'/></virtualport>",
             "XML error: extra typeid unsupported in <virtualport type='openvswitch'>",
-        ),
-        (
-            "<virtualport type='midonet'><parameters ¦profileid='1'/></virtualport>",
-            "XML error: extra profileid unsupported in <virtualport type='midonet'>",
         ),
         ("¦<portgroup/>", "XML error: Missing required name attribute in portgroup"),
         (

@@ -57,7 +57,7 @@ fn plugs() {
     for same in [
         "<plug type='bridge' bridge='br0'/>",
         "<plug type='direct' dev='eth0' mode='passthrough'/>",
-        "<plug type='hostdev-pci' managed='yes'><driver name='vfio'/><address domain='0x0001' bus='0x02' slot='0x03' function='0x4'/></plug>",
+        "<plug type='hostdev-pci' managed='yes'><driver name='vfio' model='m'/><address domain='0x0001' bus='0x02' slot='0x03' function='0x4'/></plug>",
         "<plug type='hostdev-pci'><address domain='0x0001' bus='0x02' slot='0x03' function='0x4'/></plug>",
     ] {
         assert_eq!(printed(same), same);
@@ -78,7 +78,7 @@ fn refusals() {
     };
     let replaced = |from: &str, to: &str| port("").replacen(from, to, 1);
     let cases = [
-        ("<network/>".to_owned(), "XML error: unknown root element for network port"),
+        ("<network/>".to_owned(), "XML error: expecting root element of 'networkport', not 'network'"),
         (
             "<networkport>".to_owned(),
             "(networkport_definition):1: Premature end of data in tag networkport line 1",
@@ -113,7 +113,7 @@ fn refusals() {
         ),
         (
             port("<plug type='hostdev-pci'><driver name='x'/></plug>"),
-            "XML error: Missing network port driver name",
+            "XML error: Invalid value for attribute 'name' in element 'driver': 'x'.",
         ),
         (port("<plug type='hostdev-pci'/>"), "XML error: Missing network port PCI address"),
     ];

@@ -198,7 +198,11 @@ fn what_is_written_otherwise_is_kept() {
     becomes("<vlan><tag id='7' nativeMode='tagged'/></vlan>", "<vlan>\n<tag id='7' nativeMode='tagged'/>");
     becomes("<portgroup name='g' default='Yes'/>", "<portgroup name='g' default='yes'>\n</portgroup>");
     becomes(
-        "<ip address='10.0.0.1'><dhcp><range start='10.0.0.2' end='10.0.0.9'><lease expiry='9'/></range></dhcp></ip>",
+        "<virtualport type='midonet'><parameters managerid='1' interfaceid='0b4ad6a5-5f3e-4b0e-9a53-3f1d3d6a1c01'/></virtualport>",
+        "<parameters interfaceid='0b4ad6a5-5f3e-4b0e-9a53-3f1d3d6a1c01'/>",
+    );
+    becomes(
+        "<ip address='10.0.0.1'><dhcp><range start='10.0.0.2' end='10.0.0.9'><lease expiry='0x9'/></range></dhcp></ip>",
         "<lease expiry='9' unit='minutes'/>",
     );
     becomes(

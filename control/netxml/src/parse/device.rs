@@ -61,6 +61,9 @@ pub(crate) fn virtual_port(cx: &Cx<'_>, parent: Node<'_>, typed: Typed) -> Resul
     if let Some(node) = child(node, "parameters") {
         parameters(cx, node, &mut port)?;
         no_extras(cx, node, &port)?;
+        if kind == Some(VirtualPortKind::Midonet) {
+            port = VirtualPort { kind, interface: port.interface, ..VirtualPort::default() };
+        }
     }
     Ok(Some(port))
 }
@@ -104,7 +107,7 @@ fn no_extras(cx: &Cx<'_>, node: Node<'_>, port: &VirtualPort) -> Result<()> {
         VirtualPortKind::Qbg => &QBG,
         VirtualPortKind::Qbh => &["profileid"],
         VirtualPortKind::OpenVSwitch => &["interfaceid", "profileid"],
-        VirtualPortKind::Midonet => &["interfaceid"],
+        VirtualPortKind::Midonet => return Ok(()),
     };
     let order = QBG.into_iter().chain(["profileid", "interfaceid"]);
     match order.into_iter().find(|name| set.contains(name) && !allowed.contains(name)) {

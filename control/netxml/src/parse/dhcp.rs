@@ -45,7 +45,7 @@ pub(crate) fn dhcp_range(cx: &Cx<'_>, node: Node<'_>, ip: &Ip) -> Result<Range> 
 
 fn lease(cx: &Cx<'_>, parent: Node<'_>) -> Result<Option<Lease>> {
     let Some(node) = child(parent, "lease") else { return Ok(None) };
-    let Some(expiry) = cx.number::<u64>(node, "expiry", 10)? else { return Ok(None) };
+    let Some(expiry) = cx.number::<u64>(node, "expiry", 0)? else { return Ok(None) };
     let unit = match cx.word(node, "unit", &["seconds", "minutes", "hours"])?.as_deref() {
         Some("seconds") if expiry > 0 => LeaseUnit::Seconds,
         Some("hours") if expiry > 0 => LeaseUnit::Hours,

@@ -166,6 +166,14 @@ fn portgroups(cx: &Cx<'_>, root: Node<'_>, network: &Network) -> Result<()> {
             );
             return Err(fail(*second, "name", message).with_help("rename or remove one of the two"));
         }
+        let mode = network.forward.mode;
+        if group.bandwidth.is_some() && mode == Mode::Bridge && network.bridge.name.is_none() {
+            let message = format!(
+                "Unsupported <bandwidth> element in network '{name}' in portgroup '{}' with forward mode='{mode}'",
+                group.name
+            );
+            return Err(fail(node, "", message).with_help("remove the element, or name a bridge"));
+        }
     }
     Ok(())
 }
