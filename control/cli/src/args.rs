@@ -8,7 +8,6 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use pontoon_proto::api;
 
 use crate::client::Client;
-pub(crate) use crate::tables::Format;
 use crate::verbs::status;
 use crate::vsh::options::Options;
 use crate::{brctl, complete, lab, man, net_xml, run};

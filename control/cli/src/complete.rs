@@ -121,7 +121,7 @@ fn own(verb: &str, last: &str) -> Vec<String> {
         places.map(|value| value.get_name().to_owned()).collect()
     };
     if verb == "brctl" {
-        found.extend(["show", "showmacs", "showstp"].map(str::to_owned));
+        found.extend(crate::brctl::names().map(str::to_owned));
     }
     found.push(FILES.to_owned());
     found

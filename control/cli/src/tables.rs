@@ -1,12 +1,10 @@
-//! Everything that is laid out in columns, byte for byte as virsh and brctl have it.
+//! Everything that is laid out in columns, byte for byte as virsh has it.
 
 use std::fmt::Write;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use pontoon_proto::api::{
-    BridgeInfo, InterfaceAddresses, InterfaceInfo, LeaseInfo, MacInfo, NetworkInfo, PortInfo,
-};
+use pontoon_proto::api::{InterfaceAddresses, InterfaceInfo, LeaseInfo, NetworkInfo, PortInfo};
 
 /// How tables are laid out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -229,35 +227,6 @@ pub(crate) fn info(network: &NetworkInfo) -> String {
     text
 }
 
-/// `brctl show`; with `legacy` each bridge has the `-nic` dummy libvirt gave it up to 6.x.
-pub(crate) fn bridges(bridges: &[&BridgeInfo], format: Format) -> String {
-    if bridges.is_empty() {
-        return String::new();
-    }
-    let mut text = "bridge name\tbridge id\t\tSTP enabled\tinterfaces\n".to_owned();
-    for bridge in bridges {
-        let id: String = bridge.mac.chars().filter(char::is_ascii_hexdigit).collect();
-        let _ = write!(text, "{}\t\t8000.{}\t{}\t\t", bridge.name, id.to_lowercase(), yes(bridge.stp));
-        let dummy = (format == Format::Legacy).then(|| format!("{}-nic", bridge.name));
-        let ports: Vec<String> = dummy.into_iter().chain(bridge.interfaces.iter().cloned()).collect();
-        text.push_str(&ports.join("\n\t\t\t\t\t\t\t"));
-        text.push('\n');
-    }
-    text
-}
-
-/// `brctl showmacs`, sorted by address.
-pub(crate) fn macs(macs: &[MacInfo]) -> String {
-    let mut sorted: Vec<&MacInfo> = macs.iter().collect();
-    sorted.sort_by(|a, b| a.mac.cmp(&b.mac));
-    let mut text = "port no\tmac addr\t\tis local?\tageing timer\n".to_owned();
-    for entry in sorted {
-        let age = entry.age_seconds;
-        let _ = writeln!(text, "{:3}\t{}\t{}\t\t{age:4}.00", entry.port, entry.mac, yes(entry.local));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -385,38 +354,5 @@ Autostart:      yes
 Bridge:         virbr0
 ";
         assert_eq!(info(&network("default", true)), expected);
-    }
-
-    #[test]
-    fn bridges_are_brctl_s() {
-        let bridge = BridgeInfo {
-            name: "virbr0".to_owned(),
-            mac: "52:54:00:35:AC:06".to_owned(),
-            stp: true,
-            interfaces: vec!["vnet0".to_owned(), "vnet1".to_owned()],
-        };
-        let header = "bridge name\tbridge id\t\tSTP enabled\tinterfaces\n";
-        assert_eq!(
-            bridges(&[&bridge], Format::Modern),
-            format!("{header}virbr0\t\t8000.52540035ac06\tyes\t\tvnet0\n\t\t\t\t\t\t\tvnet1\n")
-        );
-        assert_eq!(
-            bridges(&[&bridge], Format::Legacy),
-            format!(
-                "{header}virbr0\t\t8000.52540035ac06\tyes\t\tvirbr0-nic\n\t\t\t\t\t\t\tvnet0\n\t\t\t\t\t\t\tvnet1\n"
-            )
-        );
-        assert_eq!(bridges(&[], Format::Modern), "");
-    }
-
-    #[test]
-    fn macs_are_sorted_as_brctl_s() {
-        let mac =
-            |port, mac: &str, local, age_seconds| MacInfo { port, mac: mac.to_owned(), local, age_seconds };
-        let list = [mac(2, "52:54:00:d7:8d:61", false, 12), mac(1, "52:54:00:35:ac:06", true, 0)];
-        assert_eq!(
-            macs(&list),
-            "port no\tmac addr\t\tis local?\tageing timer\n  1\t52:54:00:35:ac:06\tyes\t\t   0.00\n  2\t52:54:00:d7:8d:61\tno\t\t  12.00\n"
-        );
     }
 }

@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::Ipv4Net;
 use pontoon_netxml::{Ip, Mode, Network as Definition};
 use pontoon_proto::Document;
-use pontoon_proto::document::{Bridging, Forward, Network, Port, PortBridging, Role, Uplink};
+use pontoon_proto::document::{Forward, Network, Port, PortBridging, Role, Uplink};
 
+use crate::bridge;
 use crate::live::{Live, LiveNetwork};
 use crate::resolvers::{Resolvers, SOCKETS_EACH};
 use crate::{dhcp, dns};
@@ -15,8 +16,6 @@ use crate::{dhcp, dns};
 /// libvirt's range of external ports.
 pub(crate) const NAT_PORTS: (u16, u16) = (1024, 65535);
 const DEFAULT_MTU: u16 = 1500;
-/// IEEE 802.1D.
-const AGEING_SECONDS: u32 = 300;
 /// Addresses behind one guest port: containers in a VM are many, a flooding guest is not served.
 const GUEST_ADDRESSES: u16 = 256;
 const HOST_ADDRESSES: u16 = 64;
@@ -32,7 +31,7 @@ pub(crate) fn build(live: &Live, failed: &BTreeSet<u16>, resolvers: &Resolvers) 
             name: net.bridge().into(),
             role,
             max_addresses: HOST_ADDRESSES,
-            bridging: PortBridging::default(),
+            bridging: bridge::of_host(),
         });
     }
     for uplink in &live.uplinks {
@@ -53,13 +52,13 @@ pub(crate) fn build(live: &Live, failed: &BTreeSet<u16>, resolvers: &Resolvers) 
             name,
             role,
             max_addresses: GUEST_ADDRESSES,
-            bridging: PortBridging::default(),
+            bridging: bridge::of_guest(live, guest),
         });
     }
     ports.retain(|port| !failed.contains(&port.id));
     Document {
         generation: live.generation,
-        networks: live.networks.iter().map(|live| network(live, resolvers)).collect(),
+        networks: live.networks.iter().map(|net| network(live, net, resolvers)).collect(),
         uplinks: live.uplinks.iter().map(uplink).collect(),
         ports,
         resolvers: u16::try_from(resolver_epochs.len()).unwrap_or(0),
@@ -79,7 +78,7 @@ fn uplink(uplink: &crate::live::LiveUplink) -> Uplink {
     }
 }
 
-fn network(live: &LiveNetwork, resolvers: &Resolvers) -> Network {
+fn network(all: &Live, live: &LiveNetwork, resolvers: &Resolvers) -> Network {
     let definition = &live.network;
     Network {
         id: live.id,
@@ -92,8 +91,8 @@ fn network(live: &LiveNetwork, resolvers: &Resolvers) -> Network {
         nat_ports: definition.forward.nat_ports.unwrap_or(NAT_PORTS),
         dhcp: dhcp_ip(definition).map(|ip| dhcp::describe(definition, ip)),
         dns: dns::describe(definition, resolvers),
-        ageing_seconds: AGEING_SECONDS,
-        bridging: Bridging::default(),
+        ageing_seconds: all.bridging.network(live.id).ageing_seconds,
+        bridging: bridge::of_network(all, live),
     }
 }
 

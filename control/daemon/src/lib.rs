@@ -3,6 +3,8 @@
 mod active;
 mod api;
 mod args;
+mod bridge;
+mod bridge_show;
 mod change;
 mod defaults;
 mod definition;

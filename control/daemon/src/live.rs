@@ -25,6 +25,9 @@ pub(crate) struct Live {
     pub(crate) networks: Vec<LiveNetwork>,
     pub(crate) uplinks: Vec<LiveUplink>,
     pub(crate) guests: Vec<Guest>,
+    /// Switches' settings.
+    #[serde(default)]
+    pub(crate) bridging: crate::bridge::Settings,
     /// Port id given last: ids are reused as late as possible.
     pub(crate) last_port: u16,
 }

@@ -80,6 +80,7 @@ impl State {
 
     /// Sends the document, waits until it runs, and notes it.
     pub(crate) fn apply(&mut self) -> Answer<()> {
+        self.live.number_ports()?;
         self.live.generation += 1;
         let wanted = self.wanted_resolvers();
         self.resolvers.arrange(&wanted);

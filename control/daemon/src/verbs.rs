@@ -1,12 +1,11 @@
 //! The verbs of the API.
 
 use pontoon_netxml::{DumpOptions, Mode, Network};
-use pontoon_proto::api::{
-    Attach, BridgeInfo, Failure, LeaseInfo, MacInfo, NetworkInfo, Reply, Request, Response,
-};
+use pontoon_proto::api::{Attach, BridgeInfo, Failure, LeaseInfo, NetworkInfo, Reply, Request, Response};
 use pontoon_proto::event::Lifecycle;
 use pontoon_proto::request::{self, PROTOCOL};
 
+use crate::bridge_show::bridge_id;
 use crate::defaults::{self, hex, parse_mac};
 use crate::document;
 use crate::failure::{Answer, fail, internal, invalid, operation};
@@ -50,6 +49,8 @@ impl State {
             Request::NetUndefine { network } => self.undefine(&network),
             Request::NetAutostart { network, disable } => self.set_autostart(&network, !disable),
             Request::BridgeMacs { bridge } => self.bridge_macs(&bridge),
+            Request::BridgeStp { bridge } => self.bridge_stp(&bridge),
+            Request::BridgeSet { bridge, change } => self.bridge_set(&bridge, change),
             Request::Status => {
                 let link = self.link()?;
                 link.drain();
@@ -230,25 +231,6 @@ impl State {
             }
         }
     }
-
-    fn bridge_macs(&self, bridge: &str) -> Answer<Reply> {
-        let live = self.live.networks.iter().find(|live| live.bridge() == bridge);
-        let live = live.ok_or_else(|| fail(format!("bridge {bridge} does not exist!")))?;
-        let link = self.link()?;
-        link.drain();
-        let status = link.status()?;
-        let mac = live.network.mac.unwrap_or_default();
-        let mut macs = vec![MacInfo { port: live.port, mac: hex(&mac), local: true, age_seconds: 0 }];
-        let learned = status.macs.iter().filter(|entry| entry.network == live.id && entry.mac != mac);
-        macs.extend(learned.map(|entry| MacInfo {
-            port: entry.port,
-            mac: hex(&entry.mac),
-            local: false,
-            age_seconds: entry.age_seconds,
-        }));
-        macs.sort_by(|one, other| one.mac.cmp(&other.mac));
-        Ok(Reply::Macs { macs })
-    }
 }
 
 /// What needs nothing but what is known, and so no lock.
@@ -366,7 +348,12 @@ impl Known {
                 interfaces.sort();
                 BridgeInfo {
                     name: live.bridge().to_owned(),
+                    network: live.network.name.clone(),
                     mac: hex(&live.network.mac.unwrap_or_default()),
+                    id: bridge_id(
+                        self.live.bridging.network(live.id).priority,
+                        live.network.mac.unwrap_or_default(),
+                    ),
                     stp: live.network.bridge.stp,
                     interfaces,
                 }

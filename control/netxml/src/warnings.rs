@@ -11,7 +11,6 @@ const NOT_ACTING: &[(&str, Present)] = &[
     ("<nat><address>", |n| n.forward.nat_addresses.is_some()),
     ("<nat ipv6='yes'>", |n| n.forward.nat_ipv6 == Some(true)),
     ("<bridge zone>", |n| n.bridge.zone.is_some()),
-    ("<bridge macTableManager='libvirt'>", |n| n.bridge.mac_table_manager.as_deref() == Some("libvirt")),
     ("<domain register='yes'>", |n| n.domain_register == Some(true)),
     ("<vlan>", |n| n.vlan.is_some()),
     ("<bandwidth>", |n| n.bandwidth.is_some()),

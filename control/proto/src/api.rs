@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bridge::{BridgeChange, BridgeStp};
 use crate::event::{Event, EventKind};
 
 /// Environment variable and default place of the API socket.
@@ -141,6 +142,13 @@ pub enum Request {
     Bridges,
     BridgeMacs {
         bridge: String,
+    },
+    BridgeStp {
+        bridge: String,
+    },
+    BridgeSet {
+        bridge: String,
+        change: BridgeChange,
     },
     Status,
     /// Answered with [`Reply::Subscribed`], then with a [`Reply::Event`] for each event until the client closes.
@@ -326,6 +334,9 @@ pub enum Reply {
     Macs {
         macs: Vec<MacInfo>,
     },
+    Stp {
+        stp: Box<BridgeStp>,
+    },
     Status {
         status: Box<crate::message::Status>,
         pid: u32,
@@ -430,7 +441,10 @@ pub struct LeaseInfo {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BridgeInfo {
     pub name: String,
+    pub network: String,
     pub mac: String,
+    /// Priority and address, `8000.525400b8ffb7`.
+    pub id: String,
     pub stp: bool,
     /// Guests' interfaces, sorted.
     pub interfaces: Vec<String>,
@@ -438,6 +452,7 @@ pub struct BridgeInfo {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MacInfo {
+    /// Its number on the bridge.
     pub port: u16,
     pub mac: String,
     pub local: bool,

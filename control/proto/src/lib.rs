@@ -5,6 +5,7 @@
 //! This is the only crate both sides share. It knows nothing of the engine, of XML or of netlink.
 
 pub mod api;
+pub mod bridge;
 pub mod codec;
 pub mod document;
 pub mod event;

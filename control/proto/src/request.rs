@@ -36,7 +36,9 @@ impl Request {
             | Self::Interfaces { .. }
             | Self::InterfaceAddresses { .. }
             | Self::Subscribe { .. } => Class::Read,
-            Self::BridgeMacs { .. } | Self::InterfaceStats { .. } | Self::Status => Class::Ask,
+            Self::BridgeMacs { .. } | Self::BridgeStp { .. } | Self::InterfaceStats { .. } | Self::Status => {
+                Class::Ask
+            }
             Self::NetDefine { .. }
             | Self::NetCreate { .. }
             | Self::NetStart { .. }
@@ -49,6 +51,7 @@ impl Request {
             | Self::NetPortDelete { .. }
             | Self::SetLink { .. }
             | Self::UpdateDevice { .. }
+            | Self::BridgeSet { .. }
             | Self::AttachInterface(_)
             | Self::DetachInterface { .. } => Class::Change,
         }

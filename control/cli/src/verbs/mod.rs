@@ -12,13 +12,9 @@ mod shell_verbs;
 pub(crate) mod status;
 mod update;
 
-use std::process::ExitCode;
-
-use pontoon_proto::api::{Failure, Reply};
 use serde::Serialize;
 
-use crate::outcome::{Refusal, say};
-use crate::vsh::shell::refused;
+use crate::outcome::say;
 use crate::vsh::table::Group;
 
 pub(crate) static GROUPS: &[Group] = &[
@@ -79,24 +75,7 @@ pub(crate) static GROUPS: &[Group] = &[
     },
 ];
 
-/// Prints the verb's line, the message and its detail.
-pub(crate) fn fail(first: Option<&str>, failure: &Failure) -> ExitCode {
-    let refusal = first.map_or_else(Refusal::default, Refusal::own).with(failure.clone());
-    match first {
-        Some(_) => refusal.print(),
-        None => refused(failure.clone()).print(),
-    }
-    ExitCode::FAILURE
-}
-
 pub(crate) fn print_json<T: Serialize + ?Sized>(value: &T) {
     // Answers hold no map with other keys than strings, so this cannot fail.
     say(&format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default()));
-}
-
-pub(crate) fn unexpected(reply: &Reply) -> Failure {
-    Failure {
-        message: format!("internal error: the daemon answered something else: {reply:?}"),
-        detail: None,
-    }
 }
