@@ -2,7 +2,6 @@
 
 use std::io;
 
-use ipnet::Ipv4Net;
 use pontoon_netxml::{Mode, Network, PONTOON_NAMESPACE, Uplink, UplinkKind};
 use pontoon_proto::event::{Lifecycle, PortChange};
 
@@ -78,29 +77,6 @@ impl State {
             ));
         }
         Ok(())
-    }
-
-    /// Refuses a subnet the host or another network uses already, and names one that is free.
-    pub(crate) fn check_subnet(&self, network: &Network) -> Answer<()> {
-        let Some(subnet) = document::address(network) else {
-            return Ok(());
-        };
-        let listed = netlink::subnets_in_use().and_then(|used| Ok((used, netlink::links()?)));
-        let (used, links) = listed.map_err(|error| internal(format!("listing routes: {error}")))?;
-        let mut named: Vec<(String, Ipv4Net)> = Vec::new();
-        for live in &self.live.networks {
-            named.extend(document::address(&live.network).map(|net| (live.bridge().to_owned(), net)));
-        }
-        for (index, net) in used {
-            let link = links.iter().find(|link| link.index == index);
-            named.push((link.map_or_else(|| "unknown".to_owned(), |link| link.name.clone()), net));
-        }
-        let Some((interface, other)) = named.iter().find(|(_, other)| netlink::overlap(subnet, *other))
-        else {
-            return Ok(());
-        };
-        let all: Vec<Ipv4Net> = named.iter().map(|(_, net)| *net).collect();
-        Err(in_use(&network.name, subnet, interface, *other, netlink::free_subnet(&all)))
     }
 
     /// The uplink of this network, shared with others that name the same interface.
@@ -206,30 +182,6 @@ fn check_mode(network: &Network) -> Answer<()> {
     }
 }
 
-fn in_use(
-    name: &str,
-    subnet: Ipv4Net,
-    interface: &str,
-    other: Ipv4Net,
-    free: Option<Ipv4Net>,
-) -> pontoon_proto::api::Failure {
-    let advice = free.map_or_else(
-        || "choose another subnet".to_owned(),
-        |free| {
-            let gateway = free.hosts().next().unwrap_or(free.addr());
-            format!("{free} is free: use <ip address='{gateway}' netmask='{}'>", free.netmask())
-        },
-    );
-    fail_help(
-        format!("internal error: Network is already in use by interface {interface}"),
-        format!(
-            "network '{name}' uses {}, interface {interface} uses {}; {advice}",
-            subnet.trunc(),
-            other.trunc()
-        ),
-    )
-}
-
 /// Removes what is left of a tap. It goes by itself when its last descriptor closes; this makes it go now.
 pub(crate) fn vanish(netns: Option<&str>, name: &str) {
     let removed = crate::sys::in_netns(netns, || match netlink::link(name)? {
@@ -280,21 +232,6 @@ mod tests {
         assert!(
             failure.message.starts_with("unsupported configuration: network 'n' has forward mode='open'")
         );
-    }
-
-    #[test]
-    fn a_subnet_in_use_names_a_free_one() {
-        let net = |text: &str| text.parse::<Ipv4Net>().expect("net");
-        let failure = in_use(
-            "n",
-            net("192.168.122.1/24"),
-            "virbr1",
-            net("192.168.122.0/24"),
-            Some(net("192.168.123.0/24")),
-        );
-        assert_eq!(failure.message, "internal error: Network is already in use by interface virbr1");
-        let detail = failure.detail.expect("detail");
-        assert!(detail.contains("<ip address='192.168.123.1' netmask='255.255.255.0'>"), "{detail}");
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod resolvers;
 mod run;
 mod state;
 mod store;
+mod subnets;
 mod supervisor;
 mod sys;
 mod takeover;

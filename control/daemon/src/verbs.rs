@@ -165,6 +165,7 @@ impl State {
         let network = self.read(xml, file)?;
         self.store.save(&network)?;
         let (name, mut warnings) = (network.name.clone(), network.warnings());
+        warnings.extend(self.subnet_warning(&network));
         warnings.extend(self.redefine_live(&network));
         self.events.lifecycle(&network, Lifecycle::Defined);
         self.defined.insert(name.clone(), network);
@@ -254,7 +255,7 @@ impl Known {
             Request::NetGetMetadata { network, kind, affect } => self.get_metadata(network, kind, *affect),
             Request::NetPorts { network } => self.port_list(network),
             Request::NetPortDumpxml { network, port } => self.port_xml(network, port),
-            Request::FreeSubnet => self.free_subnet(),
+            Request::FreeSubnet => self.free_subnet().map(|subnet| Reply::Subnet { subnet }),
             Request::Interfaces { domain } => self.interfaces(domain.as_deref()),
             Request::InterfaceAddresses { domain, source } => self.interface_addresses(domain, *source),
             _ => return None,
@@ -280,16 +281,6 @@ impl Known {
             bridge: network.and_then(|network| network.bridge.name.clone()),
             title: network.and_then(|network| network.title.clone()),
         }
-    }
-
-    fn free_subnet(&self) -> Answer<Reply> {
-        let used = netlink::subnets_in_use();
-        let used = used.map_err(|error| internal(format!("listing routes: {error}")))?.into_iter();
-        let live = self.live.networks.iter().map(|live| &live.network);
-        let networks = self.defined.values().chain(live).filter_map(document::address);
-        let all: Vec<_> = used.map(|(_, net)| net).chain(networks).collect();
-        let subnet = netlink::free_subnet(&all).ok_or_else(|| operation("no subnet is free"))?;
-        Ok(Reply::Subnet { subnet })
     }
 
     fn dumpxml(&self, network: &str, inactive: bool) -> Answer<Reply> {
