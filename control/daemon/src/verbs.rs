@@ -305,7 +305,8 @@ impl Known {
 
     fn dhcp_leases(&self, network: &str, mac: Option<&str>) -> Answer<Reply> {
         let name = self.find(network)?;
-        let mac = mac.map(parse_mac).transpose()?;
+        let odd = |mac: &str| fail(format!("invalid MAC address: {mac}"));
+        let mac = mac.map(|mac| parse_mac(mac).map_err(|_| odd(mac))).transpose()?;
         let definition =
             self.live.by_name(&name).map(|live| &live.network).or_else(|| self.defined.get(&name));
         let net = definition.and_then(document::address);

@@ -186,9 +186,12 @@ fn desc(shell: &mut Shell, args: &Args) -> Outcome {
     let title = args.has("title");
     let (kind, what) =
         if title { (MetadataKind::Title, "title") } else { (MetadataKind::Description, "description") };
-    let present = get(shell, &network.uuid, kind.clone(), affect)?.unwrap_or_default();
     let given = args.words("new-desc");
-    if given.is_none() && !args.has("edit") {
+    let changes = given.is_some() || args.has("edit");
+    // One text is read, also where two are to be changed; virsh refuses that.
+    let read = if changes && affect.live { Affect { config: false, ..affect } } else { affect };
+    let present = get(shell, &network.uuid, kind.clone(), read)?.unwrap_or_default();
+    if !changes {
         if args.has("json") {
             return shell.json(&serde_json::json!({ what: present }));
         }

@@ -63,7 +63,9 @@ fn distance(one: &str, other: &str, limit: usize) -> Option<usize> {
 
 /// The known word nearest to a mistyped one, when one is near.
 pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (word.chars().count() / 3).clamp(1, 3);
+    // What many words begin with, `net-`, says nothing about this one.
+    let telling = word.rsplit('-').next().unwrap_or(word);
+    let limit = (telling.chars().count() / 3).clamp(1, 3);
     let near = known.filter(|known| *known != word);
     let near = near.filter_map(|known| distance(word, known, limit).map(|edits| (edits, known)));
     near.min().map(|(_, known)| known)
@@ -82,6 +84,7 @@ mod tests {
         assert_eq!(near("defualt"), Some("default"));
         assert_eq!(near("net-undefin"), Some("net-undefine"));
         assert_eq!(near("nosuch"), None);
+        assert_eq!(near("net-zest"), None);
         assert_eq!(near(""), None);
     }
 
