@@ -104,3 +104,74 @@ fn reason(error: &io::Error) -> String {
     let words = error.to_string();
     words.split(" (os error").next().unwrap_or(&words).to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    const NETWORK: &str = "<network><name>n</name><ip address='10.0.0.1' prefix='24'/></network>\n";
+
+    fn outcome(files: &[(&str, &str)], words: &[&str]) -> Result<String, String> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("net-xml-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("folder");
+        for (name, text) in files {
+            std::fs::write(folder.join(name), text).expect("file");
+        }
+        let path = |word: &&str| match files.iter().any(|(name, _)| name == word) {
+            true => folder.join(word).display().to_string(),
+            false => (*word).to_owned(),
+        };
+        let mut words: Vec<String> = words.iter().map(path).collect();
+        let validate =
+            words.iter().position(|word| word == "--validate").map(|at| words.remove(at)).is_some();
+        let args = NetXmlArgs { file: words.remove(0), validate, update: words, parent_index: -1 };
+        let outcome = network(&args).map(|network| network.to_xml(&INACTIVE));
+        std::fs::remove_dir_all(&folder).expect("clean");
+        outcome.map_err(|error| error.replace(&format!("{}/", folder.display()), ""))
+    }
+
+    #[test]
+    fn canonical_form() {
+        let printed = outcome(&[("n.xml", NETWORK)], &["n.xml"]).expect("accepted");
+        assert!(printed.contains("  <bridge stp='on' delay='0'/>\n"), "{printed}");
+    }
+
+    #[test]
+    fn refusals_say_where() {
+        let broken = NETWORK.replace("24", "64");
+        let error = outcome(&[("n.xml", &broken)], &["n.xml"]).expect_err("refused");
+        let first = "unsupported configuration: Invalid IPv4 prefix '64' in network 'n'\n  --> n.xml:1:47\n";
+        assert!(error.starts_with(first), "{error}");
+        let error = outcome(&[], &["/nonexistent/n.xml"]).expect_err("refused");
+        assert_eq!(error, "Failed to open file '/nonexistent/n.xml': No such file or directory");
+    }
+
+    #[test]
+    fn unknown_things_are_refused_with_validate() {
+        let odd = NETWORK.replace("<ip", "<frob/><ip");
+        assert!(outcome(&[("n.xml", &odd)], &["n.xml"]).is_ok());
+        let error = outcome(&[("n.xml", &odd)], &["n.xml", "--validate"]).expect_err("refused");
+        assert!(error.starts_with("XML document failed to validate against schema: "), "{error}");
+    }
+
+    #[test]
+    fn updates() {
+        let range = "<range start='10.0.0.2' end='10.0.0.9'/>";
+        let files = [("n.xml", NETWORK), ("range.xml", range)];
+        for with in ["range.xml", range] {
+            let printed = outcome(&files, &["n.xml", "add", "ip-dhcp-range", with]).expect("accepted");
+            assert!(printed.contains(range), "{printed}");
+        }
+        let error = outcome(&files, &["n.xml", "delete", "ip-dhcp-range", "range.xml"]).expect_err("refused");
+        assert!(error.starts_with("Requested operation is not valid: couldn't locate"), "{error}");
+        assert!(error.contains("\n  --> range.xml:1:1\n"), "{error}");
+        let error = outcome(&files, &["n.xml", "put", "ip-dhcp-range", range]).expect_err("refused");
+        assert!(error.starts_with("unrecognized command name 'put'\n"), "{error}");
+        let error = outcome(&files, &["n.xml", "add", "dhcp", range]).expect_err("refused");
+        assert!(error.starts_with("unrecognized section name 'dhcp'\n"), "{error}");
+    }
+}

@@ -901,3 +901,35 @@ fn hostile_input() {
         }
     }
 }
+
+/// As many of each thing as fit a document take no time that grows with their square.
+#[test]
+fn large_documents() {
+    let many = |count: usize, one: fn(usize) -> String| (0..count).map(one).collect::<String>();
+    let interfaces = many(50_000, |n| format!("<interface dev='e{n}'/>"));
+    let addresses = many(40_000, |n| format!("<address type='pci' domain='{n}' bus='1'/>"));
+    let groups = many(20_000, |n| format!("<portgroup name='g{n}'/>"));
+    let tags = many(20_000, |n| format!("<tag id='{}'/>", n % 4096));
+    let hosts = many(30_000, |n| format!("<host name='h{n}' ip='10.{}.{}.2'/>", n / 256, n % 256));
+    let routes = many(20_000, |n| {
+        format!("<route address='1.{}.{}.0' prefix='24' gateway='10.0.0.2'/>", n / 256, n % 256)
+    });
+    let ips = many(1024, |n| format!("<ip address='11.{}.{}.1' prefix='24'/>", n / 256, n % 256));
+    let ip = format!("<ip address='10.0.0.1' prefix='8'><dhcp>{hosts}</dhcp></ip>");
+    let bodies = [
+        format!("<forward mode='bridge'>{interfaces}</forward>"),
+        format!("<forward mode='hostdev'>{addresses}</forward>"),
+        format!("{groups}<vlan>{tags}</vlan>{ip}{routes}"),
+        format!("{}{routes}", ips.replacen("11.0.0.1", "10.0.0.1", 1)),
+    ];
+    for body in bodies {
+        let text = format!("<network><name>n</name>{body}</network>");
+        let network = parse(&text).unwrap_or_else(|error| panic!("{}", error.render("x")));
+        pontoon_netxml::validate(&text).unwrap();
+        assert!(network.to_xml(&pontoon_netxml::DumpOptions::default()).len() > text.len());
+    }
+    check(&[(
+        &format!("{ips}¦<ip address='12.0.0.1'/>"),
+        "unsupported configuration: network 'n' has more than 1024 <ip> elements",
+    )]);
+}

@@ -1,5 +1,6 @@
 //! `<forward>`.
 
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
 use super::cx::{Cx, Node, Result, attr, child, children, filled, owned};
@@ -58,6 +59,7 @@ fn interfaces(cx: &Cx<'_>, node: Node<'_>) -> Result<Vec<String>> {
     let network = &cx.name;
     let dev = filled(node, "dev");
     let mut interfaces: Vec<String> = dev.map(str::to_owned).into_iter().collect();
+    let mut seen: HashSet<String> = interfaces.iter().cloned().collect();
     for (index, node) in children(node, "interface").enumerate() {
         let Some(name) = owned(node, "dev") else {
             let message = format!(
@@ -74,7 +76,7 @@ fn interfaces(cx: &Cx<'_>, node: Node<'_>) -> Result<Vec<String>> {
             );
             return Err(cx.xml(node, "dev", &message).with_help("name the same interface in both places"));
         }
-        if interfaces.contains(&name) {
+        if !seen.insert(name.clone()) {
             let message = format!("interface '{name}' can only be listed once in network {network}");
             return Err(cx.xml(node, "dev", &message).with_help("remove one of the two"));
         }
@@ -85,7 +87,7 @@ fn interfaces(cx: &Cx<'_>, node: Node<'_>) -> Result<Vec<String>> {
 
 fn addresses(cx: &Cx<'_>, node: Node<'_>) -> Result<Vec<PciAddress>> {
     let network = &cx.name;
-    let mut addresses = Vec::new();
+    let (mut addresses, mut seen) = (Vec::new(), HashSet::new());
     for node in children(node, "address") {
         let help = "write <address type='pci' domain='0' bus='4' slot='0' function='1'/>";
         match attr(node, "type") {
@@ -104,7 +106,7 @@ fn addresses(cx: &Cx<'_>, node: Node<'_>) -> Result<Vec<PciAddress>> {
             }
         }
         let pci = device::pci_address(cx, node)?;
-        if addresses.contains(&pci) {
+        if !seen.insert(pci) {
             let message = format!("PCI device '{pci}' can only be listed once in network {network}");
             return Err(cx.error(node, Class::Xml, &message).with_help("remove one of the two"));
         }

@@ -20,10 +20,12 @@ use crate::error::{Class, Error};
 use crate::scan::{self, Kind};
 use crate::{DNSMASQ_NAMESPACE, Domain, Ip, Network, PortGroup, Route, schema, value};
 
-/// The largest document that is read.
+/// The largest document that is read; libvirt has the same limit.
 const MAX_LENGTH: usize = 4 << 20;
 /// The deepest nesting that is read.
 const MAX_DEPTH: usize = 256;
+/// The most `<ip>` elements: each route is looked up among them.
+const MAX_IPS: usize = 1024;
 
 /// Read a document and make every check of `net-define`.
 pub fn parse(text: &str) -> Result<Network> {
@@ -195,6 +197,10 @@ fn portgroups(cx: &Cx<'_>, root: Node<'_>) -> Result<Vec<PortGroup>> {
 }
 
 fn ips(cx: &Cx<'_>, root: Node<'_>) -> Result<Vec<Ip>> {
+    if let Some(node) = children(root, "ip").nth(MAX_IPS) {
+        let message = format!("network '{}' has more than {MAX_IPS} <ip> elements", cx.name);
+        return Err(cx.error(node, Class::Unsupported, &message).with_help("use larger subnets"));
+    }
     children(root, "ip").map(|node| ip::ip(cx, node)).collect()
 }
 

@@ -30,14 +30,14 @@ pub(crate) fn port_isolated(cx: &Cx<'_>, parent: Node<'_>) -> Result<Option<bool
 
 pub(crate) fn vlan(cx: &Cx<'_>, parent: Node<'_>) -> Result<Option<Vlan>> {
     let Some(node) = child(parent, "vlan") else { return Ok(None) };
-    let mut tags: Vec<VlanTag> = Vec::new();
+    let (mut tags, mut native) = (Vec::new(), false);
     for node in children(node, "tag") {
         let tag = tag(cx, node)?;
-        let native = tags.iter().any(|tag| tag.native_mode.is_some());
         if native && tag.native_mode.is_some() {
             let error = cx.xml(node, "nativeMode", "duplicate native vlan setting");
             return Err(error.with_help("only one tag is the native one"));
         }
+        native |= tag.native_mode.is_some();
         tags.push(tag);
     }
     if tags.is_empty() {

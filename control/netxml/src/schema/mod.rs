@@ -171,7 +171,9 @@ fn check_children(cx: &Cx<'_>, node: Node<'_>, spec: &Spec, children: &'static [
             };
             return Err(fail(cx, inner, "", &format!("Extra element {name} in interleave")).with_help(help));
         };
-        seen.push(known.spec.name);
+        if !seen.contains(&name) {
+            seen.push(known.spec.name);
+        }
         check(cx, inner, known.spec)?;
     }
     match children.iter().find(|child| child.required && !seen.contains(&child.spec.name)) {
