@@ -1,5 +1,6 @@
 //! `<dns>` and what concerns names: from a definition to the document.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -116,8 +117,25 @@ fn forwarders(definition: &Definition) -> (Vec<Forwarder>, Vec<Forwarder>) {
     (elements.collect(), options)
 }
 
+/// The host's resolvers and those that networks name. A gateway's own address is none: its queries would come back to
+/// it.
+pub(crate) fn wanted<'a>(
+    networks: impl Iterator<Item = &'a Definition> + Clone,
+    host: &[SocketAddr],
+) -> Vec<SocketAddr> {
+    let gateways: BTreeSet<IpAddr> =
+        networks.clone().flat_map(|network| network.ips.iter().map(|ip| ip.address)).collect();
+    let mut wanted: Vec<SocketAddr> = Vec::new();
+    for server in host.iter().copied().chain(networks.flat_map(servers)) {
+        if !gateways.contains(&server.ip()) && !wanted.contains(&server) {
+            wanted.push(server);
+        }
+    }
+    wanted
+}
+
 /// Whom the definition itself names.
-pub(crate) fn servers(definition: &Definition) -> impl Iterator<Item = SocketAddr> {
+fn servers(definition: &Definition) -> impl Iterator<Item = SocketAddr> {
     let enabled = definition.dns.enabled().then(|| forwarders(definition));
     let all = enabled.into_iter().flat_map(|(elements, options)| elements.into_iter().chain(options));
     all.filter_map(|forwarder| forwarder.server)

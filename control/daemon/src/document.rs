@@ -1,7 +1,7 @@
 //! From definitions to the document the datapath runs.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::Ipv4Net;
 use pontoon_netxml::{Ip, Mode, Network as Definition};
@@ -19,6 +19,18 @@ const DEFAULT_MTU: u16 = 1500;
 /// Addresses behind one guest port: containers in a VM are many, a flooding guest is not served.
 const GUEST_ADDRESSES: u16 = 256;
 const HOST_ADDRESSES: u16 = 64;
+
+/// What the datapath of a host with these resolvers would be told of a definition, and the resolvers in their places. For
+/// tests of what definitions come to.
+#[doc(hidden)]
+pub fn preview(definition: &Definition, host: &[SocketAddr]) -> (Document, Vec<SocketAddr>) {
+    let mut resolvers = Resolvers::of(host);
+    let wanted = dns::wanted(std::iter::once(definition), host);
+    resolvers.arrange(&wanted);
+    let networks = vec![LiveNetwork::new(1, 1, None, definition.clone())];
+    let live = Live { networks, ..Live::default() };
+    (build(&live, &BTreeSet::new(), &resolvers), wanted)
+}
 
 /// `failed` ports are left out until they are attached anew.
 pub(crate) fn build(live: &Live, failed: &BTreeSet<u16>, resolvers: &Resolvers) -> Document {
@@ -83,7 +95,7 @@ fn network(all: &Live, live: &LiveNetwork, resolvers: &Resolvers) -> Network {
     Network {
         id: live.id,
         name: definition.name.clone(),
-        forward: if definition.forward.mode == Mode::Nat { Forward::Nat } else { Forward::Isolated },
+        forward: forward(definition.forward.mode),
         mac: definition.mac.unwrap_or_default(),
         address: address(definition),
         mtu: mtu(definition),
@@ -93,6 +105,16 @@ fn network(all: &Live, live: &LiveNetwork, resolvers: &Resolvers) -> Network {
         dns: dns::describe(definition, resolvers),
         ageing_seconds: all.bridging.network(live.id).ageing_seconds,
         bridging: bridge::of_network(all, live),
+    }
+}
+
+/// Modes without a bridge of their own are no network of the datapath.
+fn forward(mode: Mode) -> Forward {
+    match mode {
+        Mode::Nat => Forward::Nat,
+        Mode::Route => Forward::Route,
+        Mode::Open => Forward::Open,
+        _ => Forward::Isolated,
     }
 }
 

@@ -42,4 +42,6 @@ mod watch;
 
 pub use api::ReadAccess;
 pub use args::{DEFAULT_GROUP, DEFAULT_SESSION_BYTES, DaemonArgs};
+#[doc(hidden)]
+pub use document::preview;
 pub use run::main;

@@ -46,18 +46,17 @@ pub(crate) struct Resolvers {
 
 impl Resolvers {
     pub(crate) fn read(path: &Path) -> Self {
-        // Another control may have counted before.
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
-        let mut resolvers = Self {
-            path: path.to_owned(),
-            seen: None,
-            host: Vec::new(),
-            places: Vec::new(),
-            next_epoch: seconds as u32,
-            unsent: true,
-        };
+        let mut resolvers = Self { path: path.to_owned(), ..Self::of(&[]) };
         resolvers.reread();
         resolvers
+    }
+
+    /// Follows no file.
+    pub(crate) fn of(host: &[SocketAddr]) -> Self {
+        // Another control may have counted before.
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+        let (next_epoch, path) = (seconds as u32, PathBuf::new());
+        Self { path, seen: None, host: host.to_vec(), places: Vec::new(), next_epoch, unsent: true }
     }
 
     /// The servers of resolv.conf.

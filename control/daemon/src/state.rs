@@ -1,7 +1,6 @@
 //! All that control knows, behind one lock, and the one way to change what the datapath runs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -82,7 +81,8 @@ impl State {
     pub(crate) fn apply(&mut self) -> Answer<()> {
         self.live.number_ports()?;
         self.live.generation += 1;
-        let wanted = self.wanted_resolvers();
+        let networks = self.live.networks.iter().map(|live| &live.network);
+        let wanted = dns::wanted(networks, self.resolvers.of_host());
         self.resolvers.arrange(&wanted);
         if self.resolvers.unsent() {
             self.send_resolvers()?;
@@ -133,20 +133,6 @@ impl State {
         let files: Vec<OwnedFd> = files.into_iter().map(OwnedFd::from).collect();
         let message = ToDatapath::LeaseLog { network: id, leases: log.leases };
         self.link()?.send(&message, &files)
-    }
-
-    /// The host's resolvers and those that active networks name. A gateway's own address is none: its queries would
-    /// come back to it.
-    fn wanted_resolvers(&self) -> Vec<SocketAddr> {
-        let networks = || self.live.networks.iter().map(|live| &live.network);
-        let gateways: BTreeSet<IpAddr> = networks().flat_map(|n| n.ips.iter().map(|ip| ip.address)).collect();
-        let mut wanted: Vec<SocketAddr> = Vec::new();
-        for server in self.resolvers.of_host().iter().copied().chain(networks().flat_map(dns::servers)) {
-            if !gateways.contains(&server.ip()) && !wanted.contains(&server) {
-                wanted.push(server);
-            }
-        }
-        wanted
     }
 
     fn send_resolvers(&self) -> Answer<()> {

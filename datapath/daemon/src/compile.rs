@@ -23,6 +23,15 @@ const MAX_SOCKETS: usize = 4096;
 /// The smallest MTU IPv4 allows.
 const MIN_MTU: u16 = 68;
 
+/// What workers would run on. For tests of what documents come to.
+///
+/// # Errors
+/// The field that is wrong, and why.
+#[doc(hidden)]
+pub fn preview(document: Document) -> Result<Arc<Snapshot>, String> {
+    Ok(Running::default().next(document, 1)?.snapshot)
+}
+
 /// What runs now.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Running {

@@ -23,4 +23,6 @@ mod spin;
 mod worker;
 
 pub use args::DatapathArgs;
+#[doc(hidden)]
+pub use compile::preview;
 pub use process::main;
