@@ -11,7 +11,7 @@ pub struct Reservation {
     pub client_id: Option<Vec<u8>>,
     /// The host is its MAC address, whatever identifiers its systems send.
     pub any_client_id: bool,
-    /// Without `mac` and `client_id`, the host is recognised by the name it sends.
+    /// Without `mac`, the host is recognised by the name it sends, too.
     pub name: Option<String>,
     pub ip: Option<Ipv4Addr>,
     /// `None`: that of the range the address is in.

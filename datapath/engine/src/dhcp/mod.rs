@@ -207,13 +207,11 @@ impl Server {
         self.table.insert(slot);
     }
 
-    /// Whether the client that has this address may go on having it.
-    fn fits(&self, slot: &Slot) -> bool {
-        let lease = &slot.lease;
-        let host = self.hosts.find(lease.client_id.as_deref(), lease.mac, lease.hostname.as_deref());
+    /// Whether a client that is this host, or none, may go on having an address.
+    fn fits(&self, host: Option<usize>, ip: u32) -> bool {
         match host.and_then(|host| self.hosts.ip(host)) {
-            Some(reserved) => reserved == slot.ip(),
-            None => self.table.pool.contains(slot.ip()),
+            Some(reserved) => reserved == ip,
+            None => self.table.pool.contains(ip),
         }
     }
 

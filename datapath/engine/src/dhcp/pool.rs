@@ -115,7 +115,7 @@ pub(super) struct Hosts {
     by_mac: BTreeMap<Mac, usize>,
     by_ip: BTreeMap<u32, usize>,
     by_name: BTreeMap<String, usize>,
-    /// Hosts that nothing but their name identifies.
+    /// Hosts that their name identifies, because no MAC address does.
     name_only: BTreeMap<String, usize>,
 }
 
@@ -143,7 +143,7 @@ impl Hosts {
             }
             if let Some(name) = &name {
                 hosts.by_name.insert(name.clone(), index);
-                if host.mac.is_none() && host.client_id.is_none() {
+                if host.mac.is_none() {
                     hosts.name_only.insert(name.clone(), index);
                 }
             }
@@ -160,7 +160,7 @@ impl Hosts {
         found.or_else(|| self.name_only.get(name?)).copied()
     }
 
-    /// Whether the host is recognised by nothing but a name, which anyone can claim.
+    /// Whether the host is recognised by a name, which anyone can claim.
     pub(super) fn weak(&self, host: usize) -> bool {
         self.name(host).is_some_and(|name| self.name_only.contains_key(name))
     }

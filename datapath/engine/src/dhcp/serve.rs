@@ -180,7 +180,7 @@ impl Server {
     /// A client that discovers uses no address: one it may not have any more is free.
     fn leave_what_does_not_fit(&mut self, request: &Request<'_>) {
         let own = self.table.of(&request.key).filter(|own| own.phase == Phase::Bound);
-        if let Some(ip) = own.filter(|own| !self.fits(own)).map(Slot::ip) {
+        if let Some(ip) = own.map(Slot::ip).filter(|ip| !self.fits(request.host, *ip)) {
             self.table.retire(ip, request.unix);
         }
     }
@@ -253,7 +253,11 @@ impl Server {
         match self.table.of(&request.key) {
             Some(own) if own.ip() == ip => own.phase != Phase::Past || room,
             // Authoritative: an address nobody has is good even if the server has no record of the client.
-            Some(own) if own.phase == Phase::Past || !own.lease.live(request.unix) || !self.fits(own) => {
+            Some(own)
+                if own.phase == Phase::Past
+                    || !own.lease.live(request.unix)
+                    || !self.fits(request.host, own.ip()) =>
+            {
                 room && self.table.pool.is_free(ip)
             }
             Some(_) => false,

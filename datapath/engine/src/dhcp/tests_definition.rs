@@ -191,3 +191,31 @@ fn a_host_entry_changed_while_it_runs_holds_from_the_next_renewal() {
     assert!((ip(10)..=ip(20)).contains(&fresh), "{fresh}");
     assert_eq!(net.server.leases().count(), 1);
 }
+
+#[test]
+fn a_host_by_name_that_takes_another_leaves_its_address() {
+    let mut settings = config(10, 13);
+    settings.hosts =
+        vec![Reservation { name: Some("db".to_string()), ip: Some(ip(30)), ..Reservation::default() }];
+    let mut net = Net::new(settings);
+    assert_eq!(net.lease(mac(1), &[(12, b"db")]), ip(30));
+    let other = net.lease(mac(1), &[(12, b"web")]);
+    assert!((ip(10)..=ip(13)).contains(&other), "{other}");
+    assert_eq!(net.lease(mac(2), &[(12, b"db")]), ip(30));
+}
+
+#[test]
+fn a_host_is_known_by_identifier_and_by_name() {
+    let mut settings = config(10, 13);
+    settings.hosts = vec![Reservation {
+        client_id: Some(vec![1, 2]),
+        name: Some("db".to_string()),
+        ip: Some(ip(30)),
+        ..Reservation::default()
+    }];
+    let mut net = Net::new(settings);
+    assert_eq!(net.lease(mac(1), &[(61, &[1, 2]), (12, b"other")]), ip(30));
+    assert_ne!(net.lease(mac(2), &[(12, b"db")]), ip(30), "it is in use");
+    net.say(Type::Release, mac(1), ip(30), &[(61, &[1, 2])]);
+    assert_eq!(net.lease(mac(2), &[(12, b"db")]), ip(30));
+}
