@@ -135,7 +135,7 @@ pub(crate) fn wanted<'a>(
 }
 
 /// Whom the definition itself names.
-fn servers(definition: &Definition) -> impl Iterator<Item = SocketAddr> {
+pub(crate) fn servers(definition: &Definition) -> impl Iterator<Item = SocketAddr> {
     let enabled = definition.dns.enabled().then(|| forwarders(definition));
     let all = enabled.into_iter().flat_map(|(elements, options)| elements.into_iter().chain(options));
     all.filter_map(|forwarder| forwarder.server)
