@@ -55,6 +55,7 @@ impl State {
             state.live.drop_unused_uplinks();
             Ok(())
         })?;
+        self.lease_watch.end(&network.name);
         vanish(None, &bridge);
         for guest in guests {
             vanish(guest.netns.as_deref(), &guest.ifname);

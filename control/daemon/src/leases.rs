@@ -12,9 +12,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use pontoon_proto::api::LeaseInfo;
+use pontoon_proto::event::LeaseChange;
 use pontoon_proto::message::Lease;
 use serde::Deserialize;
 
+use crate::defaults::hex;
 use crate::disk::{Disk, with_suffix};
 use crate::store::COPY;
 
@@ -35,20 +38,23 @@ impl Entry {
 }
 
 /// What a log holds, and the lines in either file that say nothing.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Log {
     pub(crate) leases: Vec<Lease>,
     pub(crate) damaged: Vec<Vec<u8>>,
+    /// Of the log itself, in bytes.
+    pub(crate) length: u64,
 }
 
 /// Reads the log; a missing file is an empty log.
 pub(crate) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Log> {
     let copy = || disk.read(&with_suffix(path, COPY));
     match (disk.read(path), copy()) {
-        (Ok(bytes), Ok(copy)) => Ok(merge(&parse(&bytes), &parse(&copy))),
-        (Ok(bytes), Err(_)) | (Err(_), Ok(bytes)) if disk.is_there(path) => {
-            Ok(merge(&parse(&bytes), &Half::default()))
+        (Ok(bytes), copy) => {
+            let copy = copy.map_or_else(|_| Half::default(), |copy| parse(&copy));
+            Ok(Log { length: bytes.len() as u64, ..merge(&parse(&bytes), &copy) })
         }
+        (Err(_), Ok(copy)) if disk.is_there(path) => Ok(merge(&parse(&copy), &Half::default())),
         (Err(error), _) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(Log::default()),
     }
@@ -83,36 +89,91 @@ fn merge(one: &Half, other: &Half) -> Log {
     let leases = replay(rest.chain(&more.entries).cloned());
     let mut damaged = [one.damaged.clone(), other.damaged.clone()].concat();
     damaged.dedup();
-    Log { leases, damaged }
+    Log { leases, damaged, length: 0 }
 }
 
 fn replay(entries: impl Iterator<Item = Entry>) -> Vec<Lease> {
-    let mut leases: BTreeMap<Ipv4Addr, Lease> = BTreeMap::new();
-    let mut clients = BTreeMap::new();
-    for entry in entries {
-        match entry {
-            Entry::Lease(lease) => {
-                // A client has one lease: a new one replaces what it had, also at another address.
-                if let Some(old) = clients.insert(client(&lease), lease.ip).filter(|old| *old != lease.ip)
-                    && leases.get(&old).is_some_and(|held| client(held) == client(&lease))
-                {
-                    leases.remove(&old);
-                }
-                leases.insert(lease.ip, lease);
-            }
-            Entry::Remove { remove } => {
-                leases.remove(&remove);
-            }
-        }
-    }
-    leases.into_values().collect()
+    let mut table = Table::default();
+    entries.for_each(|entry| table.enter(entry, &mut |_, _| {}));
+    table.leases.into_values().collect()
+}
+
+/// Who holds which address, as the lines of a log say.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    leases: BTreeMap<Ipv4Addr, Lease>,
+    clients: BTreeMap<Client, Ipv4Addr>,
+    /// When those that end do.
+    ends: BTreeSet<(u64, Ipv4Addr)>,
 }
 
 /// What a client is known by: its identifier, else its MAC address (RFC 2131 4.2).
-fn client(lease: &Lease) -> (Option<Vec<u8>>, Option<[u8; 6]>) {
+type Client = (Option<Vec<u8>>, Option<[u8; 6]>);
+
+fn client(lease: &Lease) -> Client {
     match &lease.client_id {
         Some(id) => (Some(id.clone()), None),
         None => (None, Some(lease.mac)),
+    }
+}
+
+impl Table {
+    pub(crate) fn new(leases: Vec<Lease>) -> Self {
+        let mut table = Self::default();
+        leases.into_iter().for_each(|lease| table.set(lease, &mut |_, _| {}));
+        table
+    }
+
+    /// Takes one line; `None` when it cannot be read.
+    pub(crate) fn line(&mut self, line: &[u8], told: &mut dyn FnMut(LeaseChange, &Lease)) -> Option<()> {
+        self.enter(parse_line(line)?, told);
+        Some(())
+    }
+
+    fn enter(&mut self, entry: Entry, told: &mut dyn FnMut(LeaseChange, &Lease)) {
+        match entry {
+            Entry::Lease(lease) => self.set(lease, told),
+            Entry::Remove { remove } => self.take(remove, LeaseChange::Released, told),
+        }
+    }
+
+    fn set(&mut self, lease: Lease, told: &mut dyn FnMut(LeaseChange, &Lease)) {
+        // A client has one lease: a new one replaces what it had, also at another address.
+        if let Some(old) = self.clients.get(&client(&lease)).copied().filter(|old| *old != lease.ip) {
+            self.take(old, LeaseChange::Released, told);
+        }
+        let same = self.leases.get(&lease.ip).is_some_and(|held| client(held) == client(&lease));
+        if same {
+            self.take(lease.ip, LeaseChange::Renewed, &mut |_, _| {});
+        } else {
+            self.take(lease.ip, LeaseChange::Released, told);
+        }
+        told(if same { LeaseChange::Renewed } else { LeaseChange::Added }, &lease);
+        self.clients.insert(client(&lease), lease.ip);
+        if lease.expiry != 0 {
+            self.ends.insert((lease.expiry, lease.ip));
+        }
+        self.leases.insert(lease.ip, lease);
+    }
+
+    fn take(&mut self, ip: Ipv4Addr, why: LeaseChange, told: &mut dyn FnMut(LeaseChange, &Lease)) {
+        let Some(lease) = self.leases.remove(&ip) else { return };
+        self.clients.remove(&client(&lease));
+        self.ends.remove(&(lease.expiry, ip));
+        told(why, &lease);
+    }
+
+    /// Lets go what has ended at `now` (Unix seconds).
+    pub(crate) fn expire(&mut self, now: u64, told: &mut dyn FnMut(LeaseChange, &Lease)) {
+        while let Some((end, ip)) = self.ends.first().copied().filter(|(end, _)| *end <= now) {
+            self.ends.remove(&(end, ip));
+            self.take(ip, LeaseChange::Expired, told);
+        }
+    }
+
+    /// When the next lease ends.
+    pub(crate) fn next_end(&self) -> Option<u64> {
+        self.ends.first().map(|(end, _)| *end)
     }
 }
 
@@ -155,6 +216,7 @@ pub(crate) fn compact(disk: &dyn Disk, path: &Path) -> io::Result<Log> {
     for lease in &log.leases {
         text.push_str(&format_line(lease)?);
     }
+    log.length = text.len() as u64;
     disk.replace(path, text.as_bytes())?;
     let copy = with_suffix(path, COPY);
     if let Err(error) = disk.replace(&copy, text.as_bytes()) {
@@ -174,6 +236,18 @@ pub(crate) fn open(path: &Path) -> io::Result<Vec<File>> {
     Ok(files)
 }
 
+/// A lease as the API shows it.
+pub(crate) fn info(lease: Lease, prefix: u8) -> LeaseInfo {
+    LeaseInfo {
+        expiry: lease.expiry,
+        mac: hex(&lease.mac),
+        ip: lease.ip,
+        prefix,
+        hostname: lease.hostname,
+        client_id: lease.client_id.as_deref().map(hex),
+    }
+}
+
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }
@@ -186,11 +260,11 @@ pub(crate) fn crc32(bytes: &[u8]) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::disk_fake::{FakeDisk, Fault};
 
-    fn lease(last: u8, expiry: u64) -> Lease {
+    pub(crate) fn lease(last: u8, expiry: u64) -> Lease {
         Lease {
             ip: Ipv4Addr::new(192, 168, 122, last),
             mac: [0x52, 0x54, 0, 0, 0, last],
@@ -198,6 +272,16 @@ mod tests {
             hostname: Some(format!("guest{last}")),
             expiry,
         }
+    }
+
+    pub(crate) fn line(lease: &Lease) -> Vec<u8> {
+        format_line(lease).expect("line").into_bytes()
+    }
+
+    /// The line that takes an address of [`lease`] away.
+    pub(crate) fn removal(last: u8) -> Vec<u8> {
+        let json = format!(r#"{{"remove":"192.168.122.{last}"}}"#);
+        format!("{:08x} {json}\n", crc32(json.as_bytes())).into_bytes()
     }
 
     fn log_of(leases: &[Lease]) -> Vec<u8> {
@@ -223,9 +307,8 @@ mod tests {
     #[test]
     fn the_last_line_about_an_address_wins_and_remove_removes() {
         let mut bytes = log_of(&[lease(2, 10), lease(3, 10), lease(2, 20)]);
-        let json = r#"{"remove":"192.168.122.3"}"#;
-        bytes.extend(format!("{:08x} {json}\n", crc32(json.as_bytes())).bytes());
-        assert_eq!(alone(&bytes), Log { leases: vec![lease(2, 20)], damaged: Vec::new() });
+        bytes.extend(removal(3));
+        assert_eq!(alone(&bytes), Log { leases: vec![lease(2, 20)], ..Log::default() });
     }
 
     #[test]
@@ -286,8 +369,7 @@ mod tests {
     #[test]
     fn damage_at_any_byte_of_either_file_costs_no_lease() {
         let mut bytes = log_of(&[lease(2, 10), lease(3, 0), lease(4, 0), lease(2, 0)]);
-        let json = r#"{"remove":"192.168.122.3"}"#;
-        bytes.extend(format!("{:08x} {json}\n", crc32(json.as_bytes())).bytes());
+        bytes.extend(removal(3));
         let expected = [lease(2, 0), lease(4, 0)];
         for at in 0..bytes.len() {
             let mut hurts = vec![bytes[..at].to_vec()];
@@ -325,7 +407,7 @@ mod tests {
         bytes.extend(b"garbage\n");
         let disk = disk(&bytes, &bytes);
         let log = compact(&disk, path()).expect("compact");
-        assert_eq!(log, Log { leases: vec![lease(3, 0)], damaged: vec![b"garbage".to_vec()] });
+        assert_eq!((log.leases, log.damaged), (vec![lease(3, 0)], vec![b"garbage".to_vec()]));
         assert_eq!(disk.read(path()).expect("read"), log_of(&[lease(3, 0)]));
         assert_eq!(disk.read(Path::new("/leases/n.leases.bad-1")).expect("aside"), b"garbage\n");
     }

@@ -18,6 +18,7 @@ mod events;
 mod failure;
 mod guests;
 mod known;
+mod lease_watch;
 mod leases;
 mod link;
 mod live;

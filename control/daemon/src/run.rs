@@ -20,7 +20,7 @@ use crate::state::State;
 use crate::store::{self, Store};
 use crate::supervisor::Supervisor;
 use crate::watch::{Notifier, Watch};
-use crate::{api, sys};
+use crate::{api, lease_watch, sys};
 
 /// Between two tries to mend what has failed.
 const TICK: Duration = Duration::from_secs(1);
@@ -59,6 +59,9 @@ pub fn main(args: DaemonArgs) -> anyhow::Result<()> {
         restart_at: Instant::now(),
     };
     daemon.begin()?;
+    if let Err(error) = lease_watch::start(Arc::clone(&daemon.state)) {
+        tracing::error!("leases are not reported to subscribers: {error}");
+    }
     api::serve(listener, Arc::clone(&daemon.state), access)?;
     println!("pontoon: ready, API socket {}", socket.display());
     std::io::stdout().flush()?;
@@ -99,6 +102,7 @@ impl Daemon {
             self.supervisor.workers = state.workers;
             state.adopt(handed.ports);
             state.link = Some(link);
+            state.follow_leases();
             state.apply()
         } else {
             state.link = Some(self.supervisor.start(&self.notifier)?);

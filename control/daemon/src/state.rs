@@ -12,6 +12,7 @@ use pontoon_proto::message::{PortKind, ToDatapath};
 use crate::events::Events;
 use crate::failure::{Answer, internal, operation};
 use crate::known::Known;
+use crate::lease_watch::LeaseWatch;
 use crate::leases;
 use crate::link::Link;
 use crate::live::Live;
@@ -36,6 +37,7 @@ pub(crate) struct State {
     pub(crate) workers: u16,
     pub(crate) note: PathBuf,
     pub(crate) events: Events,
+    pub(crate) lease_watch: LeaseWatch,
 }
 
 impl State {
@@ -48,9 +50,9 @@ impl State {
         let defined = by_name(&store, store.load()?);
         let live = Live::default();
         let (held, failed) = (BTreeMap::new(), BTreeSet::new());
-        let events = Events::default();
+        let (events, lease_watch) = (Events::default(), LeaseWatch::default());
         let known = Arc::new(Known { store, defined, live });
-        Ok(Self { known, held, failed, link: None, resolvers, workers, note, events })
+        Ok(Self { known, held, failed, link: None, resolvers, workers, note, events, lease_watch })
     }
 
     pub(crate) fn link(&self) -> Answer<&Link> {
@@ -131,6 +133,7 @@ impl State {
         let (files, log) =
             opened.map_err(|error| internal(format!("cannot write '{}': {error}", path.display())))?;
         let files: Vec<OwnedFd> = files.into_iter().map(OwnedFd::from).collect();
+        self.lease_watch.begin(&network.name, log.leases.clone(), log.length);
         let message = ToDatapath::LeaseLog { network: id, leases: log.leases };
         self.link()?.send(&message, &files)
     }
@@ -143,6 +146,20 @@ impl State {
             first += u16::try_from(part.len()).unwrap_or(0);
         }
         Ok(())
+    }
+
+    /// Follows the lease logs that a datapath taken over writes to.
+    pub(crate) fn follow_leases(&self) {
+        for live in &self.live.networks {
+            let path = self.store.leases(&live.network.name);
+            match leases::read(self.store.disk(), &path) {
+                Ok(log) => {
+                    let current = leases::current(log.leases, leases::now());
+                    self.lease_watch.begin(&live.network.name, current, log.length);
+                }
+                Err(error) => tracing::error!("cannot read '{}': {error}", path.display()),
+            }
+        }
     }
 
     /// Gives a fresh datapath all that is active.

@@ -40,8 +40,12 @@ impl Store {
         &*self.disk
     }
 
+    pub(crate) fn lease_dir(&self) -> PathBuf {
+        self.root.join("leases")
+    }
+
     pub(crate) fn leases(&self, name: &str) -> PathBuf {
-        self.root.join("leases").join(format!("{name}.leases"))
+        self.lease_dir().join(format!("{name}.leases"))
     }
 
     fn definition(&self, name: &str) -> PathBuf {

@@ -316,14 +316,7 @@ impl Known {
         let mut found: Vec<LeaseInfo> = leases::current(log.leases, leases::now())
             .into_iter()
             .filter(|lease| mac.is_none_or(|mac| mac == lease.mac))
-            .map(|lease| LeaseInfo {
-                expiry: lease.expiry,
-                mac: hex(&lease.mac),
-                ip: lease.ip,
-                prefix: net.map_or(32, |net| net.prefix_len()),
-                hostname: lease.hostname,
-                client_id: lease.client_id.as_deref().map(hex),
-            })
+            .map(|lease| leases::info(lease, net.map_or(32, |net| net.prefix_len())))
             .collect();
         found.sort_by(|one, other| (&one.mac, one.ip).cmp(&(&other.mac, other.ip)));
         Ok(Reply::Leases { leases: found })

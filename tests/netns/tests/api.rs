@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use pontoon_netns_tests::{Api, Output, Setup, World, run, until, xml};
+use pontoon_netns_tests::{Api, Output, Setup, World, bound_address, run, until, xml};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// A user and a group nobody else has.
@@ -75,6 +76,39 @@ fn events_tell_of_networks_and_interfaces() {
     ] {
         assert_eq!(heard(&mut events), format!("hostntw {expected}"));
     }
+}
+
+/// The next lease event of a network as `detail address`.
+fn lease_heard(events: &mut Api) -> String {
+    let event = events.receive().expect("an event");
+    let event = &event["parameters"];
+    assert_eq!((&event["event"], &event["network"]), (&json!("lease"), &json!("natntw")), "{event}");
+    format!("{} {}", event["detail"].as_str().unwrap_or("?"), event["lease"]["ip"].as_str().unwrap_or("?"))
+}
+
+#[test]
+fn events_tell_of_leases_also_after_control_was_replaced() {
+    let Some(mut world) = World::new(&Setup::default()) else { return };
+    world.start_network("natntw", &xml::natntw());
+    let leases = json!({ "events": ["lease"], "network": "natntw" });
+    let mut events = world.api();
+    let _ = events.call("subscribe", &leases);
+    let one = world.guest("g1", "natntw", "eth0", "52:54:00:00:00:01");
+    assert_eq!(lease_heard(&mut events), format!("added {one}"));
+    world.stop_daemon(Signal::KILL);
+    world.start_daemon();
+    let mut events = world.api();
+    let _ = events.call("subscribe", &leases);
+    let mut client = world.udhcpc("g1", "eth0");
+    assert_eq!(bound_address(&mut client), one);
+    assert_eq!(lease_heard(&mut events), format!("renewed {one}"));
+    world.attach("g2", "natntw", "eth0", "52:54:00:00:00:02");
+    let mut client = world.udhcpc("g2", "eth0");
+    let two = bound_address(&mut client);
+    assert_eq!(lease_heard(&mut events), format!("added {two}"));
+    // It lets its address go.
+    client.signal(Signal::USR2);
+    assert_eq!(lease_heard(&mut events), format!("released {two}"));
 }
 
 #[test]
