@@ -12,6 +12,7 @@ use crate::failure::{Answer, fail, internal, invalid, operation};
 use crate::guests::Details;
 use crate::known::Known;
 use crate::leases;
+use crate::live::Guest;
 use crate::netlink;
 use crate::port_objects::settings;
 use crate::ports::Wanted;
@@ -288,7 +289,9 @@ impl Known {
         let defined = self.defined.get(&name);
         let xml = match (self.live.by_name(&name), defined) {
             (Some(live), defined) if !inactive || defined.is_none() => {
-                let count = self.live.guests.iter().filter(|guest| guest.network == live.id).count();
+                // As libvirt's, this counts who asked for the network, not who asked for its bridge.
+                let of_network = |guest: &&Guest| guest.network == live.id && guest.kind() == "network";
+                let count = self.live.guests.iter().filter(of_network).count();
                 let connections = u32::try_from(count).ok().filter(|count| *count > 0 && !inactive);
                 let mut network = live.network.clone();
                 // A running network shows the range NAT really uses, as libvirt's does.

@@ -675,8 +675,10 @@ fn editing_goes_round_until_it_is_accepted_or_given_up() {
     let mut talk = breaks.talk(&["net-edit", "lab"]);
     talk.answer("is not entirely within network", "");
     talk.answer("Failed. Try again? [y,n,f,?]: ", "?");
-    talk.answer("f - force, try to redefine again\r\n? - print this help\r\n", "x");
+    talk.answer("f - force, try to redefine again\r\n? - print this help\r\n", "");
+    talk.answer("\rFailed. Try again? [y,n,f,?]: ", "x");
     talk.answer("\rFailed. Try again? [y,n,f,?]: ", "f");
+    talk.answer("is not entirely within network", "");
     talk.answer("\rFailed. Try again? [y,n,f,?]: ", "n");
     let (_, code) = talk.end();
     assert_eq!(code, Some(1));
