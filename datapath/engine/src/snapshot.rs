@@ -77,10 +77,17 @@ pub struct Network {
     pub name: String,
     pub forward: Forward,
     pub mac: Mac,
+    /// The gateway's address that DHCP and DNS go with; one of `subnets`.
     pub subnet: Option<Subnet>,
+    /// Every address of the gateway.
+    pub subnets: Vec<Subnet>,
+    /// What is behind guests, longest prefix first, then least metric.
+    pub routes: Vec<Route>,
     pub mtu: u16,
     pub uplink: Option<u16>,
     pub nat_ports: (u16, u16),
+    /// External addresses, inclusive, instead of the uplink's own.
+    pub nat_addresses: Option<(Ipv4Addr, Ipv4Addr)>,
     pub dhcp: Option<crate::dhcp::Config>,
     pub dns: crate::dns::Config,
     /// Learned addresses, shared by all workers and kept over configuration changes.
@@ -91,6 +98,64 @@ pub struct Network {
     pub ports: Vec<PortId>,
     /// The host's own port.
     pub host: Option<PortId>,
+}
+
+/// A prefix behind a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub destination: Subnet,
+    pub gateway: Ipv4Addr,
+}
+
+impl Network {
+    /// The gateway's subnet that holds `ip`.
+    #[must_use]
+    pub fn subnet_of(&self, ip: Ipv4Addr) -> Option<Subnet> {
+        self.subnets.iter().find(|subnet| subnet.contains(ip)).copied()
+    }
+
+    #[must_use]
+    pub fn is_gateway(&self, ip: Ipv4Addr) -> bool {
+        self.subnets.iter().any(|subnet| subnet.address == ip)
+    }
+
+    /// Whom to send a packet to `ip` to, on this network; `None`: it is not here.
+    #[must_use]
+    pub fn hop(&self, ip: Ipv4Addr) -> Option<Ipv4Addr> {
+        let behind = || self.routes.iter().find(|route| route.destination.contains(ip)).map(|r| r.gateway);
+        self.subnet_of(ip).map(|_| ip).or_else(behind)
+    }
+
+    /// Packets that are not the gateway's own may have to be sent to guests by their addresses.
+    #[must_use]
+    pub fn routes_inside(&self) -> bool {
+        matches!(self.forward, Forward::Route | Forward::Open)
+            || self.subnets.len() > 1
+            || !self.routes.is_empty()
+    }
+
+    /// The external address of an inside one, always the same (RFC 4787 REQ-2). `own` is the uplink's.
+    #[must_use]
+    pub fn external(&self, own: Ipv4Addr, inside: Ipv4Addr) -> Ipv4Addr {
+        let Some((first, last)) = self.nat_addresses else { return own };
+        let count = u64::from(last.to_bits().saturating_sub(first.to_bits())) + 1;
+        let mixed = u64::from(inside.to_bits().wrapping_mul(0x9e37_79b1));
+        Ipv4Addr::from_bits(first.to_bits().wrapping_add(((mixed * count) >> 32) as u32))
+    }
+
+    /// Packets for `ip` are let in from outside: to the own subnets, and in mode open to all that is behind guests.
+    #[must_use]
+    pub fn takes_in(&self, ip: Ipv4Addr) -> bool {
+        match self.forward {
+            Forward::Route => self.subnet_of(ip).is_some(),
+            Forward::Open => self.hop(ip).is_some(),
+            Forward::Isolated | Forward::Nat | Forward::Bridge => false,
+        }
+    }
+
+    fn uses(&self, external: Ipv4Addr) -> bool {
+        self.nat_addresses.is_some_and(|(first, last)| (first..=last).contains(&external))
+    }
 }
 
 /// Where NAT leaves.
@@ -133,5 +198,83 @@ impl Snapshot {
     #[must_use]
     pub fn uplink(&self, id: u16) -> Option<&Uplink> {
         self.uplinks.get(usize::from(id))?.as_ref()
+    }
+
+    /// Networks with their ids.
+    pub fn numbered(&self) -> impl Iterator<Item = (u16, &Network)> {
+        (0..).zip(&self.networks).filter_map(|(id, network)| Some((id, network.as_ref()?)))
+    }
+
+    /// NAT uses this address on the uplink, besides the uplink's own.
+    #[must_use]
+    pub fn in_nat_pool(&self, uplink: u16, ip: Ipv4Addr) -> bool {
+        let mut networks = self.networks.iter().flatten();
+        networks.any(|n| n.forward == Forward::Nat && n.uplink == Some(uplink) && n.uses(ip))
+    }
+
+    /// The routed network behind this uplink that `ip` is in.
+    #[must_use]
+    pub fn routed_to(&self, uplink: u16, ip: Ipv4Addr) -> Option<(u16, &Network)> {
+        self.numbered().find(|(_, network)| network.uplink == Some(uplink) && network.takes_in(ip))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(text: [u8; 4], prefix: u8) -> Subnet {
+        Subnet { address: text.into(), prefix }
+    }
+
+    fn network() -> Network {
+        Network {
+            name: "n".into(),
+            forward: Forward::Route,
+            mac: [2; 6],
+            subnet: Some(net([10, 0, 0, 1], 24)),
+            subnets: [net([10, 0, 0, 1], 24), net([10, 0, 1, 1], 24)].into(),
+            routes: [(net([10, 9, 0, 0], 16), [10, 0, 1, 7].into())]
+                .map(|(destination, gateway)| Route { destination, gateway })
+                .into(),
+            mtu: 1500,
+            uplink: Some(0),
+            nat_ports: (1, 2),
+            nat_addresses: None,
+            dhcp: None,
+            dns: crate::dns::Config::default(),
+            macs: Arc::new(crate::switch::MacTable::new(1)),
+            policy: None,
+            ports: Vec::new(),
+            host: None,
+        }
+    }
+
+    #[test]
+    fn a_packet_goes_to_a_subnet_or_to_the_guest_before_it() {
+        let mut network = network();
+        assert_eq!(network.hop([10, 0, 1, 200].into()), Some([10, 0, 1, 200].into()));
+        assert_eq!(network.hop([10, 9, 3, 3].into()), Some([10, 0, 1, 7].into()));
+        assert_eq!(network.hop([10, 8, 3, 3].into()), None);
+        assert!(network.takes_in([10, 0, 0, 9].into()) && !network.takes_in([10, 9, 3, 3].into()));
+        network.forward = Forward::Open;
+        assert!(network.takes_in([10, 9, 3, 3].into()) && !network.takes_in([10, 8, 3, 3].into()));
+    }
+
+    #[test]
+    fn a_pool_gives_each_inside_address_one_external_one_and_uses_all() {
+        let mut network = network();
+        let (own, first, last) = ([203, 0, 113, 2].into(), [203, 0, 113, 10], [203, 0, 113, 13]);
+        assert_eq!(network.external(own, [10, 0, 0, 5].into()), own);
+        network.nat_addresses = Some((first.into(), last.into()));
+        let mut seen = [0; 4];
+        for guest in 2..=254 {
+            let external = network.external(own, [10, 0, 0, guest].into());
+            assert_eq!(external, network.external(own, [10, 0, 0, guest].into()));
+            seen[usize::from(external.octets()[3] - 10)] += 1;
+        }
+        assert!(seen.iter().all(|count| *count > 40), "{seen:?}");
+        network.nat_addresses = Some(([0; 4].into(), [255; 4].into()));
+        network.external(own, [255; 4].into());
     }
 }

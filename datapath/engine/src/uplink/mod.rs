@@ -20,8 +20,11 @@ mod tests;
 
 /// Neighbours one worker remembers on one uplink.
 const NEIGHBOURS: usize = 1024;
-/// Frames that wait for one neighbour.
+/// Those of them that have not answered yet: what is asked for in vain must not push out what is known.
+const UNRESOLVED: usize = 256;
+/// Frames that wait for one neighbour, and for all.
 const PENDING: usize = 16;
+const WAITING: usize = 256;
 /// Seconds an answer is good for before it is asked again, and until it is forgotten.
 const FRESH: u64 = 30;
 const FORGET: u64 = 120;
@@ -84,6 +87,7 @@ pub enum Resolve {
 pub struct Neighbours {
     entries: BTreeMap<Ipv4Addr, Neighbour>,
     unresolved: usize,
+    waiting: usize,
     last: Last,
 }
 
@@ -112,6 +116,9 @@ impl Neighbours {
 
     fn search(&mut self, now: Time, ip: Ipv4Addr) -> Resolve {
         if !self.entries.contains_key(&ip) {
+            if self.unresolved >= UNRESOLVED {
+                return Resolve::Unknown { ask: false };
+            }
             self.make_room();
             let fresh = Neighbour { mac: None, seen: now, asked: now, tries: 1, pending: Vec::new() };
             self.entries.insert(ip, fresh);
@@ -131,9 +138,10 @@ impl Neighbours {
     /// Keeps a frame until `ip` answers; false when too many wait already.
     pub fn wait(&mut self, ip: Ipv4Addr, vnet: vnet::Header, frame: &[u8]) -> bool {
         let Some(entry) = self.entries.get_mut(&ip) else { return false };
-        if entry.pending.len() >= PENDING {
+        if entry.pending.len() >= PENDING || self.waiting >= WAITING {
             return false;
         }
+        self.waiting += 1;
         entry.pending.push((vnet, frame.to_vec()));
         true
     }
@@ -149,6 +157,7 @@ impl Neighbours {
             self.unresolved = self.unresolved.saturating_sub(1);
         }
         (entry.mac, entry.seen, entry.tries) = (Some(mac), now, 0);
+        self.waiting = self.waiting.saturating_sub(entry.pending.len());
         core::mem::take(&mut entry.pending)
     }
 
@@ -175,6 +184,7 @@ impl Neighbours {
             ask(ip);
             true
         });
+        self.waiting = self.waiting.saturating_sub(lost);
         lost
     }
 
@@ -193,6 +203,7 @@ impl Neighbours {
         let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.seen).map(|(&ip, _)| ip);
         if let Some(entry) = oldest.and_then(|ip| self.entries.remove(&ip)) {
             self.unresolved -= usize::from(entry.mac.is_none());
+            self.waiting = self.waiting.saturating_sub(entry.pending.len());
         }
     }
 }

@@ -36,12 +36,31 @@ fn an_answer_nobody_asked_for_is_not_believed() {
 }
 
 #[test]
-fn a_scan_fills_the_table_and_no_more() {
+fn a_scan_fills_its_share_of_the_table_and_pushes_nobody_out() {
     let mut table = Neighbours::default();
+    table.resolve(Time::default(), IP);
+    table.learn(Time::default(), IP, [2; 6]);
     for n in 0..5000 {
-        table.resolve(Time(n), Ipv4Addr::from_bits(n as u32));
+        let ip = Ipv4Addr::from_bits(n as u32);
+        table.resolve(Time(n), ip);
+        table.wait(ip, vnet::Header::default(), &[1]);
     }
-    assert_eq!((table.entries.len(), table.unresolved), (NEIGHBOURS, NEIGHBOURS));
+    assert_eq!((table.entries.len(), table.unresolved, table.waiting), (UNRESOLVED + 1, UNRESOLVED, WAITING));
+    assert_eq!(table.resolve(Time::from_secs(1), IP), Resolve::Known { mac: [2; 6], ask: false });
+    let lost: usize = (1..10).map(|second| table.expire(Time::from_secs(second), &mut |_| {})).sum();
+    assert_eq!((lost, table.unresolved, table.waiting), (WAITING, 0, 0));
+}
+
+#[test]
+fn answers_fill_the_table_and_then_the_oldest_goes() {
+    let mut table = Neighbours::default();
+    for n in 0..2000 {
+        let ip = Ipv4Addr::from_bits(n as u32);
+        table.resolve(Time(n), ip);
+        table.learn(Time(n), ip, [2; 6]);
+    }
+    assert_eq!((table.entries.len(), table.unresolved), (NEIGHBOURS, 0));
+    assert!(table.entries.keys().all(|ip| ip.to_bits() >= 2000 - NEIGHBOURS as u32));
 }
 
 #[test]
