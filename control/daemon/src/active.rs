@@ -2,7 +2,7 @@
 
 use std::io;
 
-use pontoon_netxml::{Mode, Network, PONTOON_NAMESPACE, Uplink, UplinkKind};
+use pontoon_netxml::{Network, Uplink, UplinkKind};
 use pontoon_proto::event::{Lifecycle, PortChange};
 
 use crate::defaults::{check_interface_name, mac_of};
@@ -11,6 +11,7 @@ use crate::failure::{Answer, fail, fail_help, internal, invalid, operation};
 use crate::live::{Kind, LiveNetwork, LiveUplink};
 use crate::netlink;
 use crate::state::State;
+use crate::ways;
 
 impl State {
     /// Makes a network active.
@@ -18,19 +19,16 @@ impl State {
         if self.live.by_name(&network.name).is_some() {
             return Err(invalid("network is already active"));
         }
-        check_mode(&network)?;
+        let uplink = ways::wanted(&network)?;
         self.check_bridge(&network)?;
         self.check_subnet(&network)?;
-        self.change(|state| state.bring_up(network.clone()))?;
+        self.change(|state| state.bring_up(network.clone(), uplink))?;
         self.events.lifecycle(&network, Lifecycle::Started);
         Ok(())
     }
 
-    fn bring_up(&mut self, network: Network) -> Answer<()> {
-        let uplink = match &network.uplink {
-            Some(uplink) if network.forward.mode == Mode::Nat => Some(self.use_uplink(&network, uplink)?),
-            _ => None,
-        };
+    fn bring_up(&mut self, network: Network, uplink: Option<Uplink>) -> Answer<()> {
+        let uplink = uplink.map(|uplink| self.use_uplink(&network, &uplink)).transpose()?;
         let id = self.live.new_network().ok_or_else(|| operation("no network id is left"))?;
         let port = self.new_port()?;
         self.send_lease_log(id, &network)?;
@@ -155,34 +153,6 @@ pub(crate) fn netns_failure(netns: Option<&str>, error: &io::Error) -> pontoon_p
     }
 }
 
-/// Modes that cannot be run yet are refused here, never at define: files that are on disk stay usable.
-fn check_mode(network: &Network) -> Answer<()> {
-    let name = &network.name;
-    if let Some(error) = network.unsupported() {
-        return Err(fail_help(error.message, error.help.unwrap_or_default()));
-    }
-    match network.forward.mode {
-        Mode::Isolated => Ok(()),
-        Mode::Nat if network.uplink.is_some() => Ok(()),
-        Mode::Nat => Err(fail_help(
-            format!(
-                "unsupported configuration: network '{name}' has forward mode='nat' but no <pontoon:uplink> to \
-                 leave by"
-            ),
-            format!(
-                "add the interface it leaves by, for example\n  \
-                 <pontoon:uplink xmlns:pontoon='{PONTOON_NAMESPACE}' kind='direct' dev='eth1'/>"
-            ),
-        )),
-        mode => Err(fail_help(
-            format!(
-                "unsupported configuration: network '{name}' has forward mode='{mode}', which is not supported yet"
-            ),
-            "forward mode='nat' and networks without <forward> (isolated) can be started",
-        )),
-    }
-}
-
 /// Removes what is left of a tap. It goes by itself when its last descriptor closes; this makes it go now.
 pub(crate) fn vanish(netns: Option<&str>, name: &str) {
     let removed = crate::sys::in_netns(netns, || match netlink::link(name)? {
@@ -216,24 +186,6 @@ pub(crate) fn tap_failure(name: &str, netns: Option<&str>, error: &io::Error) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_cannot_run_is_refused_with_a_way_out() {
-        let mut network = Network { name: "n".into(), ..Network::default() };
-        assert!(check_mode(&network).is_ok());
-        network.forward.mode = Mode::Nat;
-        let failure = check_mode(&network).expect_err("no uplink");
-        assert_eq!(
-            failure.message,
-            "unsupported configuration: network 'n' has forward mode='nat' but no <pontoon:uplink> to leave by"
-        );
-        assert!(failure.detail.expect("detail").contains("<pontoon:uplink xmlns"));
-        network.forward.mode = Mode::Open;
-        let failure = check_mode(&network).expect_err("open");
-        assert!(
-            failure.message.starts_with("unsupported configuration: network 'n' has forward mode='open'")
-        );
-    }
 
     #[test]
     fn no_permission_says_what_is_needed() {

@@ -106,9 +106,7 @@ impl State {
         let (next, kept) = merge(&live.network, wanted);
         if next != live.network {
             check(&next)?;
-            if document::address(&live.network).is_none() {
-                self.check_subnet(&next)?;
-            }
+            self.check_subnet(&next)?;
             self.replace_live(&live, next)?;
         }
         Ok(kept
@@ -129,13 +127,7 @@ impl State {
             self.resize_devices(old, reached);
         }
         result?;
-        if document::address(&old.network).is_none()
-            && let Some(net) = document::address(&next)
-        {
-            let added = netlink::link(old.bridge())
-                .and_then(|link| link.map_or(Ok(()), |link| netlink::add_address(link.index, net)));
-            report(old.bridge(), added);
-        }
+        report(old.bridge(), readdress_host(old, &next));
         Ok(())
     }
 
@@ -176,6 +168,29 @@ impl State {
             report(name, resized);
         }
     }
+}
+
+/// Brings addresses and routes of the host's device to those of a new definition.
+fn readdress_host(old: &LiveNetwork, next: &Network) -> std::io::Result<()> {
+    let (before, after) = (document::addresses(&old.network), document::addresses(next));
+    let (routes_before, routes_after) = (document::routes(&old.network), document::routes(next));
+    if (&before, &routes_before) == (&after, &routes_after) {
+        return Ok(());
+    }
+    let Some(link) = netlink::link(old.bridge())? else { return Ok(()) };
+    for route in routes_before.iter().filter(|route| !routes_after.contains(route)) {
+        netlink::delete_route(link.index, route)?;
+    }
+    for net in before.iter().filter(|net| !after.contains(net)) {
+        netlink::delete_address(link.index, *net)?;
+    }
+    for net in after.iter().filter(|net| !before.contains(net)) {
+        netlink::add_address(link.index, *net)?;
+    }
+    for route in routes_after.iter().filter(|route| !routes_before.contains(route)) {
+        netlink::add_route(link.index, route)?;
+    }
+    Ok(())
 }
 
 fn report(name: &str, result: std::io::Result<()>) {

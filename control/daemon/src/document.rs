@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ipnet::Ipv4Net;
 use pontoon_netxml::{Ip, Mode, Network as Definition};
 use pontoon_proto::Document;
-use pontoon_proto::document::{Forward, Network, Port, PortBridging, Role, Uplink};
+use pontoon_proto::document::{Forward, Network, Port, PortBridging, Role, Route, Uplink};
 
 use crate::bridge;
 use crate::live::{Live, LiveNetwork};
@@ -15,6 +15,8 @@ use crate::{dhcp, dns};
 
 /// libvirt's range of external ports.
 pub(crate) const NAT_PORTS: (u16, u16) = (1024, 65535);
+/// libvirt's.
+const ROUTE_METRIC: u32 = 1;
 const DEFAULT_MTU: u16 = 1500;
 /// Addresses behind one guest port: containers in a VM are many, a flooding guest is not served.
 const GUEST_ADDRESSES: u16 = 256;
@@ -98,9 +100,12 @@ fn network(all: &Live, live: &LiveNetwork, resolvers: &Resolvers) -> Network {
         forward: forward(definition.forward.mode),
         mac: definition.mac.unwrap_or_default(),
         address: address(definition),
+        more_addresses: addresses(definition).split_off(usize::from(address(definition).is_some())),
+        routes: routes(definition),
         mtu: mtu(definition),
         uplink: live.uplink,
         nat_ports: definition.forward.nat_ports.unwrap_or(NAT_PORTS),
+        nat_addresses: definition.forward.nat_addresses,
         dhcp: dhcp_ip(definition).map(|ip| dhcp::describe(definition, ip)),
         dns: dns::describe(definition, resolvers),
         ageing_seconds: all.bridging.network(live.id).ageing_seconds,
@@ -127,6 +132,34 @@ pub(crate) fn address(definition: &Definition) -> Option<Ipv4Net> {
     let first = || definition.ips.iter().find(|ip| ip.address.is_ipv4());
     let ip = dhcp_ip(definition).or_else(first)?;
     Ipv4Net::new(v4(ip.address)?, ip.prefix).ok()
+}
+
+/// Every IPv4 address of the gateway, that of [`address`] first.
+pub(crate) fn addresses(definition: &Definition) -> Vec<Ipv4Net> {
+    let first = address(definition);
+    let all = definition.ips.iter().filter_map(|ip| Ipv4Net::new(v4(ip.address)?, ip.prefix).ok());
+    first.into_iter().chain(all.filter(|net| Some(*net) != first)).collect()
+}
+
+/// Prefixes behind guests.
+pub(crate) fn routes(definition: &Definition) -> Vec<Route> {
+    let route = |route: &pontoon_netxml::Route| {
+        Some(Route {
+            destination: Ipv4Net::new(v4(route.address)?, route.prefix).ok()?.trunc(),
+            gateway: v4(route.gateway)?,
+            metric: route.metric.unwrap_or(ROUTE_METRIC),
+        })
+    };
+    definition.routes.iter().filter_map(route).collect()
+}
+
+fn forward(mode: Mode) -> Forward {
+    match mode {
+        Mode::Nat => Forward::Nat,
+        Mode::Route => Forward::Route,
+        Mode::Open => Forward::Open,
+        _ => Forward::Isolated,
+    }
 }
 
 /// An empty `<dhcp>` serves nobody.

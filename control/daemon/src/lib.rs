@@ -40,6 +40,7 @@ mod verbs;
 #[cfg(test)]
 mod verbs_tests;
 mod watch;
+mod ways;
 
 pub use api::ReadAccess;
 pub use args::{DEFAULT_GROUP, DEFAULT_SESSION_BYTES, DaemonArgs};

@@ -11,10 +11,13 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
+use pontoon_proto::document::Route;
 
 /// What is asked of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +87,15 @@ pub(crate) fn delete(index: u32) -> io::Result<()> {
 }
 
 pub(crate) fn add_address(index: u32, net: Ipv4Net) -> io::Result<()> {
+    let message = RouteNetlinkMessage::NewAddress(address_of(index, net));
+    request(message, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop)
+}
+
+pub(crate) fn delete_address(index: u32, net: Ipv4Net) -> io::Result<()> {
+    request(RouteNetlinkMessage::DelAddress(address_of(index, net)), NLM_F_ACK).map(drop)
+}
+
+fn address_of(index: u32, net: Ipv4Net) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet;
     message.header.prefix_len = net.prefix_len();
@@ -93,7 +105,39 @@ pub(crate) fn add_address(index: u32, net: Ipv4Net) -> io::Result<()> {
         AddressAttribute::Address(IpAddr::V4(net.addr())),
         AddressAttribute::Broadcast(net.broadcast()),
     ];
-    request(RouteNetlinkMessage::NewAddress(message), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop)
+    message
+}
+
+/// A route by a gateway on the interface; one that is there already is well.
+pub(crate) fn add_route(index: u32, route: &Route) -> io::Result<()> {
+    match request(
+        RouteNetlinkMessage::NewRoute(route_of(index, route)),
+        NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
+    ) {
+        Err(error) if error.raw_os_error() != Some(libc::EEXIST) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn delete_route(index: u32, route: &Route) -> io::Result<()> {
+    request(RouteNetlinkMessage::DelRoute(route_of(index, route)), NLM_F_ACK).map(drop)
+}
+
+fn route_of(index: u32, route: &Route) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    message.header.destination_prefix_length = route.destination.prefix_len();
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Static;
+    message.header.scope = RouteScope::Universe;
+    message.header.kind = RouteType::Unicast;
+    message.attributes = vec![
+        RouteAttribute::Destination(RouteAddress::Inet(route.destination.addr())),
+        RouteAttribute::Gateway(RouteAddress::Inet(route.gateway)),
+        RouteAttribute::Oif(index),
+        RouteAttribute::Priority(route.metric),
+    ];
+    message
 }
 
 /// Hears of changed links, addresses and routes of the namespace it is made in.
@@ -135,17 +179,20 @@ impl AsRawFd for Monitor {
 /// The subnets this namespace already uses: every IPv4 address and every route but the default ones, each with
 /// the index of its interface.
 pub(crate) fn subnets_in_use() -> io::Result<Vec<(u32, Ipv4Net)>> {
-    let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
-    let mut used: Vec<_> = request(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP)?
-        .into_iter()
-        .filter_map(address_subnet)
-        .collect();
+    let mut used: Vec<_> = addresses()?.into_iter().map(|(index, net)| (index, net.trunc())).collect();
     let mut message = RouteMessage::default();
     message.header.address_family = AddressFamily::Inet;
     let routes = request(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP)?;
     used.extend(routes.into_iter().filter_map(route_subnet));
     Ok(used)
+}
+
+/// Every IPv4 address but those of loopback, with the index of its interface.
+pub(crate) fn addresses() -> io::Result<Vec<(u32, Ipv4Net)>> {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    let answers = request(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP)?;
+    Ok(answers.into_iter().filter_map(address_subnet).collect())
 }
 
 fn address_subnet(message: RouteNetlinkMessage) -> Option<(u32, Ipv4Net)> {
@@ -157,7 +204,7 @@ fn address_subnet(message: RouteNetlinkMessage) -> Option<(u32, Ipv4Net)> {
         _ => None,
     })?;
     let net = Ipv4Net::new(address, message.header.prefix_len).ok()?;
-    (!address.is_loopback()).then_some((message.header.index, net.trunc()))
+    (!address.is_loopback()).then_some((message.header.index, net))
 }
 
 fn route_subnet(message: RouteNetlinkMessage) -> Option<(u32, Ipv4Net)> {

@@ -197,10 +197,13 @@ fn open_host(live: &LiveNetwork, queues: u16) -> Answer<Held> {
         let link = made(name)?;
         let mtu = Some(document::mtu(&live.network));
         netlink::change(link, Change { mac: live.network.mac, mtu, ..Change::default() })?;
-        if let Some(net) = document::address(&live.network) {
+        for net in document::addresses(&live.network) {
             netlink::add_address(link, net)?;
         }
         netlink::change(link, Change { up: true, ..Change::default() })?;
+        for route in document::routes(&live.network) {
+            netlink::add_route(link, &route)?;
+        }
         Ok(Held { kind: PortKind::Tap, fds })
     };
     open().map_err(|error: io::Error| tap_failure(name, None, &error))

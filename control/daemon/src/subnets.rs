@@ -6,6 +6,7 @@ use ipnet::Ipv4Net;
 use pontoon_netxml::Network;
 use pontoon_proto::api::Failure;
 
+use crate::document;
 use crate::failure::{Answer, fail_help, internal, operation};
 use crate::known::Known;
 use crate::live::LiveNetwork;
@@ -18,9 +19,17 @@ struct Used {
 }
 
 impl Known {
-    /// Refuses a subnet the host or an active network uses already, and names one that is free.
+    /// Refuses a subnet the host or an active network uses already, and names one that is free; and routes to one.
     pub(crate) fn check_subnet(&self, network: &Network) -> Answer<()> {
-        let clash = self.clash(network, self.used_now(&network.name)?);
+        let used = self.used_now(&network.name)?;
+        for route in document::routes(network) {
+            if let Some(other) = used.iter().find(|used| used.net.trunc() == route.destination) {
+                let address = route.destination.addr();
+                let text = format!("Route address '{address}' conflicts with IP address for '{}'", other.by);
+                return Err(internal(text));
+            }
+        }
+        let clash = self.clash(network, used);
         clash.map_or(Ok(()), |clash| Err(clash.refusal(&network.name)))
     }
 

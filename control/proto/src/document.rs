@@ -35,12 +35,21 @@ pub struct Network {
     pub mac: Mac,
     /// Gateway address and prefix; a network may have none.
     pub address: Option<Ipv4Net>,
+    /// Further addresses of the gateway, each in a subnet of its own.
+    #[serde(default)]
+    pub more_addresses: Vec<Ipv4Net>,
+    /// What is behind guests.
+    #[serde(default)]
+    pub routes: Vec<Route>,
     /// Bytes of an IP packet.
     pub mtu: u16,
     /// The uplink this network leaves by; `None` on isolated networks.
     pub uplink: Option<u16>,
     /// External TCP and UDP ports (and ICMP ids) NAT may use, inclusive.
     pub nat_ports: (u16, u16),
+    /// External addresses NAT uses, inclusive, instead of the uplink's own.
+    #[serde(default)]
+    pub nat_addresses: Option<(Ipv4Addr, Ipv4Addr)>,
     pub dhcp: Option<Dhcp>,
     pub dns: Dns,
     /// Seconds after which a learned address is forgotten (IEEE 802.1D default 300).
@@ -93,6 +102,15 @@ impl Default for PortBridging {
         let (number, priority, cost) = (0, 32, 100);
         Self { number, priority, cost, isolated: false, hairpin: false, down: false, macs: Vec::new() }
     }
+}
+
+/// A prefix behind a guest of the network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    pub destination: Ipv4Net,
+    pub gateway: Ipv4Addr,
+    /// Of two routes to one prefix the one with less counts.
+    pub metric: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

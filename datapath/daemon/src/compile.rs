@@ -5,9 +5,10 @@ mod services;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use pontoon_engine::snapshot::{Forward, Network, Port, Role, Snapshot, Subnet, Uplink};
+use pontoon_engine::snapshot::{Forward, Network, Port, Role, Route, Snapshot, Subnet, Uplink};
 use pontoon_engine::switch::MacTable;
 use pontoon_engine::{PortId, dhcp};
 use pontoon_proto::document::{self, Document};
@@ -184,6 +185,9 @@ fn network(
         mtu: described.mtu,
         uplink: described.uplink,
         nat_ports: described.nat_ports,
+        subnets: subnets(field, described)?,
+        routes: routes(field, described)?,
+        nat_addresses: nat_addresses(field, described)?,
         dhcp,
         dns: services::dns(field, described, subnet, resolvers)?,
         macs,
@@ -191,6 +195,51 @@ fn network(
         ports: Vec::new(),
         host: None,
     })
+}
+
+/// The gateway's addresses, the first beside DHCP first.
+fn subnets(field: &str, described: &document::Network) -> Result<Vec<Subnet>, String> {
+    let all = described.address.iter().chain(&described.more_addresses);
+    let subnets: Vec<Subnet> =
+        all.map(|net| Subnet { address: net.addr(), prefix: net.prefix_len() }).collect();
+    for (index, subnet) in subnets.iter().enumerate() {
+        if subnets
+            .iter()
+            .take(index)
+            .any(|other| other.contains(subnet.address) || subnet.contains(other.address))
+        {
+            let why = format_args!("{}/{} overlaps another", subnet.address, subnet.prefix);
+            return refuse(format_args!("{field}.more_addresses"), why);
+        }
+    }
+    Ok(subnets)
+}
+
+/// Routes in the order they are looked through.
+fn routes(field: &str, described: &document::Network) -> Result<Vec<Route>, String> {
+    let mut routes: Vec<&document::Route> = described.routes.iter().collect();
+    routes.sort_by_key(|route| (std::cmp::Reverse(route.destination.prefix_len()), route.metric));
+    let mut compiled = Vec::new();
+    for route in routes {
+        let mut gateways = described.address.iter().chain(&described.more_addresses);
+        if !gateways.any(|net| net.contains(&route.gateway) && net.addr() != route.gateway) {
+            let why = format_args!("{} is no guest of the network", route.gateway);
+            return refuse(format_args!("{field}.routes"), why);
+        }
+        let destination =
+            Subnet { address: route.destination.network(), prefix: route.destination.prefix_len() };
+        compiled.push(Route { destination, gateway: route.gateway });
+    }
+    Ok(compiled)
+}
+
+fn nat_addresses(field: &str, described: &document::Network) -> Result<Option<(Ipv4Addr, Ipv4Addr)>, String> {
+    match described.nat_addresses {
+        Some((first, last)) if first > last => {
+            refuse(format_args!("{field}.nat_addresses"), format_args!("{first} is behind {last}"))
+        }
+        pool => Ok(pool),
+    }
 }
 
 fn forward(forward: document::Forward) -> Forward {

@@ -275,6 +275,6 @@ mod tests {
         }
         assert!(seen.iter().all(|count| *count > 40), "{seen:?}");
         network.nat_addresses = Some(([0; 4].into(), [255; 4].into()));
-        network.external(own, [255; 4].into());
+        let _ = network.external(own, [255; 4].into());
     }
 }

@@ -263,9 +263,12 @@ pub(crate) fn network(name: &str, third: u8, mac: [u8; 6], nat: bool, ports: Vec
         forward: if nat { Forward::Nat } else { Forward::Isolated },
         mac,
         subnet: Some(Subnet { address: gateway, prefix: 24 }),
+        subnets: vec![Subnet { address: gateway, prefix: 24 }],
+        routes: vec![],
         mtu: 1500,
         uplink: nat.then_some(0),
         nat_ports: (1024, 65535),
+        nat_addresses: None,
         dhcp: Some(Dhcp {
             server: gateway,
             prefix: 24,

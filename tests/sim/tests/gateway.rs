@@ -304,9 +304,14 @@ fn nobody_outside_passes_for_a_guest_with_the_external_address_as_source() {
 #[test]
 fn a_guest_sends_from_no_address_but_its_networks() {
     each(|mut world| {
-        for source in [SERVER, IP_4, GATEWAY, Ipv4Addr::UNSPECIFIED] {
+        for source in [GATEWAY, Ipv4Addr::UNSPECIFIED] {
             let ends = Ends::new((MAC_1, source), (GATEWAY_MAC, SERVER));
             assert_eq!(world.receive(GUEST_1, &ends.udp((5000, 53), b"")), [], "{source}");
+        }
+        for source in [SERVER, IP_4] {
+            let ends = Ends::new((MAC_1, source), (GATEWAY_MAC, SERVER));
+            let seen = only(&world.receive(GUEST_1, &ends.udp((5000, 53), b"")), GUEST_1);
+            assert_eq!((seen.destination, seen.protocol, seen.ports), (source, ICMP, (3, 13)), "refused");
         }
         assert_eq!(world.drops(), [("ip_source_spoofed", 4)]);
         for to in [[224, 0, 0, 1], [127, 0, 0, 1], [255; 4], [192, 168, 100, 255], [0, 0, 0, 1]] {

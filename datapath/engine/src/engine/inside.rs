@@ -3,13 +3,14 @@
 use pontoon_wire::frame::Packet;
 use pontoon_wire::{arp, ethernet, icmp, ipv4};
 
+use super::routed::{Origin, is_forwarded};
 use super::trees::not_there;
 use super::{Context, Decision, State, address_of};
 use crate::drops::DropReason;
 use crate::egress::Egress;
 use crate::gateway;
 use crate::nat;
-use crate::snapshot::{Forward, Network, PortId, Subnet};
+use crate::snapshot::{Forward, Network, PortId};
 use crate::stp::Gate;
 use crate::switch::Learned;
 
@@ -105,8 +106,8 @@ impl State {
             return Ok(());
         }
         let claimed = arp::Packet::parse(frame).map(|packet| packet.sender_ip);
-        match (claimed, network.subnet) {
-            (Some(ip), Some(subnet)) if ip == subnet.address => Err(DropReason::ArpSpoof),
+        match claimed {
+            Some(ip) if network.is_gateway(ip) => Err(DropReason::ArpSpoof),
             _ => Ok(()),
         }
     }
@@ -120,7 +121,7 @@ impl State {
         frame: &mut [u8],
     ) -> Result<bool, DropReason> {
         match ethernet::ethertype(frame) {
-            Some(ethernet::ARP) => Ok(self.answer_arp(context, network, frame)),
+            Some(ethernet::ARP) => self.gateway_arp(context, network, id, frame),
             Some(ethernet::IPV4) if network.dhcp.is_some() => {
                 let Some(packet) = Packet::parse(frame) else { return Ok(false) };
                 if packet.ip.protocol != ipv4::UDP {
@@ -139,20 +140,23 @@ impl State {
         }
     }
 
-    fn answer_arp<E: Egress>(
+    /// Answers an ARP request for one of the gateway's addresses; true when that was it.
+    fn gateway_arp<E: Egress>(
         &mut self,
         context: &mut Context<'_, E>,
         network: &Network,
+        id: u16,
         frame: &[u8],
-    ) -> bool {
-        let (Some(request), Some(subnet)) = (arp::Packet::parse(frame), network.subnet) else { return false };
-        match gateway::arp_reply(&request, subnet.address, network.mac, &mut self.scratch) {
-            Some(length) => {
-                context.send_plain(context.ingress, self.scratch.get(..length).unwrap_or_default());
-                true
-            }
-            None => false,
+    ) -> Result<bool, DropReason> {
+        if network.routes_inside() && self.hear_arp(context, network, id, frame)? {
+            return Ok(true);
         }
+        let request = arp::Packet::parse(frame).filter(|request| network.is_gateway(request.target_ip));
+        let reply = request.and_then(|r| gateway::arp_reply(&r, r.target_ip, network.mac, &mut self.scratch));
+        if let Some(length) = reply {
+            context.send_plain(context.ingress, self.scratch.get(..length).unwrap_or_default());
+        }
+        Ok(reply.is_some())
     }
 
     /// Forwards to the port of `destination`, or floods.
@@ -190,7 +194,7 @@ impl State {
         frame: &mut [u8],
     ) -> Decision {
         match ethernet::ethertype(frame) {
-            Some(ethernet::ARP) if self.answer_arp(context, network, frame) => return Ok(()),
+            Some(ethernet::ARP) if self.gateway_arp(context, network, id, frame)? => return Ok(()),
             Some(ethernet::IPV4) => {}
             _ => return to_host(context, network, frame),
         }
@@ -198,13 +202,10 @@ impl State {
         if !gateway::header_checksum_valid(frame, &packet) {
             return Err(DropReason::IpChecksum);
         }
-        match network.subnet {
-            Some(subnet) if packet.destination() == subnet.address => {
-                self.for_gateway(context, network, id, frame, &packet)
-            }
-            Some(subnet) => self.leave(context, network, (id, subnet), frame, &packet),
-            None => Err(DropReason::NotForwarded),
+        if network.is_gateway(packet.destination()) {
+            return self.for_gateway(context, network, id, frame, &packet);
         }
+        self.leave(context, network, id, frame, &packet)
     }
 
     /// A packet to the gateway's own address.
@@ -235,28 +236,47 @@ impl State {
         }
     }
 
-    /// A packet that wants to leave the network.
+    /// A packet that wants to leave its subnet.
     fn leave<E: Egress>(
         &mut self,
         context: &mut Context<'_, E>,
         network: &Network,
-        (id, subnet): (u16, Subnet),
+        id: u16,
         frame: &mut [u8],
         packet: &Packet,
     ) -> Decision {
-        if !subnet.contains(packet.source()) || packet.source() == subnet.address {
+        let (source, destination) = (packet.source(), packet.destination());
+        if network.is_gateway(source) || !gateway::is_unicast(source, None) {
             return Err(DropReason::IpSourceSpoofed);
         }
-        if !gateway::is_unicast(packet.destination(), Some(subnet)) {
+        if !is_forwarded(network, destination) {
             return Err(DropReason::MartianDestination);
         }
-        let destination = packet.destination().to_bits();
-        let other = self.subnets.iter().any(|&(base, mask)| destination & mask == base);
-        let (Forward::Nat, Some(uplink), false) = (network.forward, network.uplink, other) else {
-            let (kind, code) = (icmp::UNREACHABLE, icmp::ADMINISTRATIVELY_PROHIBITED);
-            self.refuse(context, network, frame, packet, kind, code, 0)?;
-            return Err(DropReason::NotForwarded);
-        };
+        // Guests of one network reach each other whatever the mode, and what is behind them.
+        if network.hop(destination).is_some() {
+            return self.pass_inside(context, id, Origin::Inside(network), frame, packet);
+        }
+        if network.forward != Forward::Open && network.subnet_of(source).is_none() {
+            return self.prohibit(context, network, frame, packet, DropReason::IpSourceSpoofed);
+        }
+        if self.is_inside(destination) {
+            return self.cross(context, network, frame, packet);
+        }
+        match (network.forward, network.uplink) {
+            (Forward::Nat, Some(uplink)) => self.leave_by_nat(context, network, (id, uplink), frame, packet),
+            (Forward::Route | Forward::Open, _) => self.route_out(context, network, frame, packet),
+            _ => self.prohibit(context, network, frame, packet, DropReason::NotForwarded),
+        }
+    }
+
+    fn leave_by_nat<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        network: &Network,
+        (id, uplink): (u16, u16),
+        frame: &mut [u8],
+        packet: &Packet,
+    ) -> Decision {
         self.share_fragment(context, frame, packet);
         if self.config.workers > 1
             && let Some(port) = nat::outbound_port(frame, packet)
@@ -290,10 +310,11 @@ impl State {
             self.refuse(context, network, frame, packet, icmp::UNREACHABLE, code, u32::from(uplink.mtu))?;
             return Err(DropReason::FragmentationNeeded);
         }
-        let hairpin = packet.destination() == subnet.address;
+        let destination = packet.destination();
+        let hairpin = destination == subnet.address || context.snapshot.in_nat_pool(uplink_id, destination);
         let outside = nat::Outside {
             uplink: uplink_id,
-            address: subnet.address,
+            address: network.external(subnet.address, packet.source()),
             ports: network.nat_ports,
             mtu: uplink.mtu,
             epoch: if hairpin { 0 } else { self.epoch },
@@ -335,7 +356,7 @@ impl State {
         code: u8,
         rest: u32,
     ) -> Decision {
-        let Some(subnet) = network.subnet else { return Ok(()) };
+        let Some(subnet) = network.subnet_of(packet.source()).or(network.subnet) else { return Ok(()) };
         if !gateway::may_answer(packet, Some(subnet)) || !self.budget.take(context.now.mono) {
             return Ok(());
         }
@@ -377,7 +398,7 @@ fn flood<E: Egress>(
     Ok(())
 }
 
-fn to_host<E: Egress>(context: &mut Context<'_, E>, network: &Network, frame: &[u8]) -> Decision {
+pub(super) fn to_host<E: Egress>(context: &mut Context<'_, E>, network: &Network, frame: &[u8]) -> Decision {
     let host: PortId = network.host.ok_or(DropReason::NotForwarded)?;
     context.send(host, frame);
     Ok(())

@@ -4,6 +4,7 @@ mod facts;
 mod inside;
 mod outside;
 mod quick;
+mod routed;
 mod services;
 mod trees;
 
@@ -24,6 +25,7 @@ use crate::switch;
 use crate::time::{Now, Time};
 use crate::uplink::Neighbours;
 use facts::Facts;
+use inside::to_host;
 use quick::Arrival;
 use services::Services;
 use trees::Trees;
@@ -60,6 +62,8 @@ struct State {
     scratch: Box<[u8]>,
     /// Index: uplink.
     neighbours: Vec<Neighbours>,
+    /// Guests that packets are routed to, by network.
+    inside: Vec<Neighbours>,
     /// Network address and mask of every network that has a subnet.
     subnets: Vec<(u32, u32)>,
     /// Counts snapshots, from one on.
@@ -122,6 +126,7 @@ impl Engine {
             budget: ErrorBudget::default(),
             scratch: vec![0; SCRATCH].into_boxed_slice(),
             neighbours: Vec::new(),
+            inside: Vec::new(),
             subnets: Vec::new(),
             epoch: 0,
             clock: Clock::default(),
@@ -138,7 +143,8 @@ impl Engine {
         let state = &mut self.state;
         state.forget_what_went(&self.snapshot, &snapshot);
         state.neighbours.resize_with(snapshot.uplinks.len(), Neighbours::default);
-        let subnets = snapshot.networks.iter().flatten().filter_map(|network| network.subnet);
+        state.inside.resize_with(snapshot.networks.len(), Neighbours::default);
+        let subnets = snapshot.networks.iter().flatten().flat_map(|network| &network.subnets);
         state.subnets = subnets.map(|subnet| (subnet.network().to_bits(), subnet.mask())).collect();
         if state.config.worker == 0 {
             state.services.apply(&snapshot);
@@ -234,8 +240,9 @@ impl Engine {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Time> {
         let state = &self.state;
-        let own = (state.config.worker == 0 || state.neighbours.iter().any(Neighbours::is_waiting))
-            .then_some(state.housekeeping);
+        let own = (state.config.worker == 0
+            || state.neighbours.iter().chain(&state.inside).any(Neighbours::is_waiting))
+        .then_some(state.housekeeping);
         [own, state.nat.next_timeout(), state.services.next_timeout(), state.trees.next_timeout()]
             .into_iter()
             .flatten()
@@ -327,8 +334,15 @@ impl State {
     fn forget_what_went(&mut self, old: &Snapshot, new: &Snapshot) {
         for (id, network) in old.networks.iter().enumerate() {
             let id = id as u16;
-            if network.as_ref().is_some_and(|n| new.network(id).is_none_or(|m| m.name != n.name)) {
+            let Some(network) = network else { continue };
+            let next = new.network(id).filter(|next| next.name == network.name);
+            if next.is_none() {
                 self.nat.flush_network(id);
+            }
+            if next.is_none_or(|next| next.subnets != network.subnets)
+                && let Some(neighbours) = self.inside.get_mut(usize::from(id))
+            {
+                *neighbours = Neighbours::default();
             }
         }
         for (id, uplink) in old.uplinks.iter().enumerate() {

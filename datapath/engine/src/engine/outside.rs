@@ -44,14 +44,15 @@ impl State {
     ) -> Decision {
         let packet = arp::Packet::parse(frame).ok_or(DropReason::ArpMalformed)?;
         let (subnet, _) = address_of(context.snapshot, id).ok_or(DropReason::UplinkDown)?;
-        if packet.target_ip != subnet.address {
+        let own = packet.target_ip == subnet.address;
+        if !own && !context.snapshot.in_nat_pool(id, packet.target_ip) {
             return Err(DropReason::UplinkNotOurs);
         }
         if !context.handed {
             for worker in (0..self.config.workers).filter(|&worker| worker != self.config.worker) {
                 context.out.hand_off(worker, context.ingress, FrameRef { vnet: context.vnet, bytes: frame });
             }
-            if let Some(n) = gateway::arp_reply(&packet, subnet.address, uplink.mac, &mut self.scratch) {
+            if let Some(n) = gateway::arp_reply(&packet, packet.target_ip, uplink.mac, &mut self.scratch) {
                 context.send_plain(context.ingress, self.scratch.get(..n).unwrap_or_default());
             }
         }
@@ -90,11 +91,15 @@ impl State {
         }
         let (subnet, _) = address_of(context.snapshot, id).ok_or(DropReason::UplinkDown)?;
         // What another worker hands over with this source is a guest's packet on its way back in.
-        if !context.handed && packet.source() == subnet.address {
+        let external = |ip| ip == subnet.address || context.snapshot.in_nat_pool(id, ip);
+        if !context.handed && external(packet.source()) {
             return Err(DropReason::IpSourceSpoofed);
         }
-        if packet.destination() != subnet.address {
-            return self.turn_away(context, (subnet.address, uplink.mac), frame, &packet);
+        if !external(packet.destination()) {
+            return match context.snapshot.routed_to(id, packet.destination()) {
+                Some(network) => self.route_in(context, network, (uplink, subnet.address), frame, &packet),
+                None => self.turn_away(context, (subnet.address, uplink.mac), frame, &packet),
+            };
         }
         let request = packet.ip.protocol == ipv4::ICMP && packet.flags == icmp::ECHO_REQUEST;
         if request && !packet.ip.is_fragment() {
@@ -119,27 +124,59 @@ impl State {
         Ok(())
     }
 
+    /// A packet from outside to the address the router has on a network behind it.
+    pub(super) fn for_router<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        (uplink, address): (&Uplink, Ipv4Addr),
+        frame: &mut [u8],
+        packet: &Packet,
+    ) -> Decision {
+        let request = packet.ip.protocol == ipv4::ICMP && packet.flags == icmp::ECHO_REQUEST;
+        if request && !packet.ip.is_fragment() {
+            return self.answer_ping(context, uplink, frame, packet);
+        }
+        let error = icmp::Error { kind: icmp::UNREACHABLE, code: icmp::PORT_UNREACHABLE, rest: 0 };
+        self.report_outside(context, (address, uplink.mac), frame, packet, error)?;
+        Err(DropReason::NotForwarded)
+    }
+
     /// Somebody outside tried to reach a guest's own address through us.
     fn turn_away<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        from: (Ipv4Addr, pontoon_wire::Mac),
+        frame: &mut [u8],
+        packet: &Packet,
+    ) -> Decision {
+        let error = icmp::Error { kind: icmp::UNREACHABLE, code: icmp::ADMINISTRATIVELY_PROHIBITED, rest: 0 };
+        if ethernet::destination(frame) != Some(from.1) {
+            return Err(DropReason::UplinkNotOurs);
+        }
+        self.report_outside(context, from, frame, packet, error)?;
+        Err(DropReason::NotForwarded)
+    }
+
+    /// Tells somebody outside by ICMP why a packet goes nowhere, if that may be told.
+    pub(super) fn report_outside<E: Egress>(
         &mut self,
         context: &mut Context<'_, E>,
         (address, mac): (Ipv4Addr, pontoon_wire::Mac),
         frame: &mut [u8],
         packet: &Packet,
+        error: icmp::Error,
     ) -> Decision {
-        let ours = ethernet::destination(frame) == Some(mac);
-        if !ours || !gateway::may_answer(packet, None) || !self.budget.take(context.now.mono) {
-            return Err(DropReason::UplinkNotOurs);
+        if !gateway::may_answer(packet, None) || !self.budget.take(context.now.mono) {
+            return Ok(());
         }
         gateway::complete_checksum(&mut context.vnet, frame, packet.end);
-        let error = icmp::Error { kind: icmp::UNREACHABLE, code: icmp::ADMINISTRATIVELY_PROHIBITED, rest: 0 };
         let offending = frame.get(ethernet::HEADER..packet.end).unwrap_or_default();
         let macs = (mac, ethernet::source(frame).ok_or(DropReason::Runt)?);
         let length = icmp::emit_error(&mut self.scratch, macs, address, packet.source(), error, offending);
         if let Some(bytes) = length.and_then(|length| self.scratch.get(..length)) {
             context.send_plain(context.ingress, bytes);
         }
-        Err(DropReason::NotForwarded)
+        Ok(())
     }
 
     /// A packet to the external address: back to the guest whose session it belongs to.
@@ -164,23 +201,8 @@ impl State {
             return Err(DropReason::TtlExpired);
         }
         ipv4::decrement_ttl(frame.get_mut(ethernet::HEADER..).unwrap_or_default());
-        put(frame, 0, &inside.mac);
         put(frame, 6, &network.mac);
-        let port = network.macs.lookup(context.now.mono, inside.mac);
-        if gateway::exceeds(frame, packet, &context.vnet, network.mtu) {
-            return self.shrink(context, port.ok_or(DropReason::TooLong)?, frame, network.mtu);
-        }
-        match port {
-            Some(port) if network.is_open(port) => context.send(port, frame),
-            Some(_) => return Err(DropReason::SpanningTree),
-            None if !network.floods_unknown() => return Err(DropReason::UnknownUnicast),
-            None => {
-                for &port in network.ports.iter().filter(|&&port| network.is_open(port)) {
-                    context.send(port, frame);
-                }
-            }
-        }
-        Ok(())
+        self.enter(context, network, frame, packet, inside.mac)
     }
 
     /// A fragment behind the first has no port that names its owner: every worker is shown it, and the one that
@@ -235,7 +257,7 @@ impl State {
     }
 
     /// Sends a packet in fragments that fit `mtu`.
-    fn shrink<E: Egress>(
+    pub(super) fn shrink<E: Egress>(
         &mut self,
         context: &mut Context<'_, E>,
         port: u16,
@@ -255,8 +277,8 @@ impl State {
 
     /// Sends ARP requests again for neighbours that did not answer.
     pub(super) fn ask_again(&mut self, now: Now, snapshot: &Snapshot, out: &mut impl Egress) {
+        let mut lost = self.ask_guests_again(now, snapshot, out);
         let scratch = &mut self.scratch;
-        let mut lost = 0;
         for (id, neighbours) in self.neighbours.iter_mut().enumerate() {
             let id = id as u16;
             let (Some(link), Some((subnet, _))) = (snapshot.uplink(id), address_of(snapshot, id)) else {

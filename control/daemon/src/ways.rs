@@ -1,0 +1,161 @@
+//! By which way a network leaves: its uplink, or the host's own routing.
+
+use ipnet::Ipv4Net;
+use pontoon_netxml::{Mode, Network, PONTOON_NAMESPACE, Uplink, UplinkKind};
+use pontoon_proto::api::Failure;
+
+use crate::document;
+use crate::failure::{Answer, fail_help, internal};
+use crate::netlink;
+
+/// The uplink a network is to use; `None` for isolated networks, and for routed ones that leave through the host.
+///
+/// What cannot run is refused here, when a network is started, never when it is defined: files that are on disk stay
+/// usable.
+pub(crate) fn wanted(network: &Network) -> Answer<Option<Uplink>> {
+    if let Some(error) = network.unsupported() {
+        return Err(fail_help(error.message, error.help.unwrap_or_default()));
+    }
+    match network.forward.mode {
+        Mode::Isolated => Ok(None),
+        Mode::Nat | Mode::Route | Mode::Open => match (&network.uplink, &network.forward.dev) {
+            (Some(uplink), Some(dev)) if uplink.dev != *dev => Err(disagree(network, &uplink.dev, dev)),
+            (Some(uplink), _) => Ok(Some(uplink.clone())),
+            (None, Some(dev)) => of_its_own(network, dev).map(Some),
+            (None, None) if network.forward.mode == Mode::Nat => Err(no_uplink(network)),
+            (None, None) => through_the_host(network).map(|()| None),
+        },
+        mode => Err(fail_help(
+            format!(
+                "unsupported configuration: network '{}' has forward mode='{mode}', which is not supported yet",
+                network.name
+            ),
+            "forward modes nat, route and open and networks without <forward> (isolated) can be started",
+        )),
+    }
+}
+
+/// `<forward dev>` alone: an address of pontoon's own on that interface, from a DHCP server there.
+fn of_its_own(network: &Network, dev: &str) -> Answer<Uplink> {
+    let listing = |error| internal(format!("listing interfaces: {error}"));
+    let link = netlink::link(dev).map_err(listing)?;
+    let addresses = netlink::addresses().map_err(listing)?;
+    let used = link.and_then(|link| addresses.into_iter().find(|(index, _)| *index == link.index));
+    match used {
+        Some((_, net)) => Err(shared(network, dev, net)),
+        None => Ok(Uplink {
+            kind: UplinkKind::Direct,
+            dev: dev.to_owned(),
+            netns: None,
+            address: None,
+            gateway: None,
+        }),
+    }
+}
+
+fn shared(network: &Network, dev: &str, net: Ipv4Net) -> Failure {
+    fail_help(
+        format!(
+            "unsupported configuration: network '{}' has forward dev='{dev}', and the host itself has the address {} \
+             there, which cannot be shared yet",
+            network.name,
+            net.addr()
+        ),
+        format!(
+            "give the network an address of its own in {}, for example\n  <pontoon:uplink \
+             xmlns:pontoon='{PONTOON_NAMESPACE}' kind='direct' dev='{dev}' address='ADDRESS/{}'/>\nor leave out address \
+             to ask a DHCP server for one",
+            net.trunc(),
+            net.prefix_len()
+        ),
+    )
+}
+
+fn disagree(network: &Network, uplink: &str, dev: &str) -> Failure {
+    fail_help(
+        format!(
+            "unsupported configuration: network '{}' has forward dev='{dev}' but a <pontoon:uplink> on '{uplink}'",
+            network.name
+        ),
+        "name the same interface in both places, or leave out forward dev",
+    )
+}
+
+fn no_uplink(network: &Network) -> Failure {
+    fail_help(
+        format!(
+            "unsupported configuration: network '{}' has forward mode='nat' but no <pontoon:uplink> to leave by",
+            network.name
+        ),
+        format!(
+            "add the interface it leaves by, for example\n  \
+             <pontoon:uplink xmlns:pontoon='{PONTOON_NAMESPACE}' kind='direct' dev='eth1'/>"
+        ),
+    )
+}
+
+/// A routed network without an uplink leaves by the host's routes, if the host forwards.
+fn through_the_host(network: &Network) -> Answer<()> {
+    const SWITCH: &str = "/proc/sys/net/ipv4/ip_forward";
+    let (name, mode) = (&network.name, network.forward.mode);
+    match std::fs::read_to_string(SWITCH) {
+        Ok(value) if value.trim() != "0" => Ok(()),
+        _ if document::address(network).is_none() => Ok(()),
+        _ => Err(fail_help(
+            format!(
+                "unsupported configuration: network '{name}' has forward mode='{mode}' but no <pontoon:uplink>, and this \
+                 host does not forward"
+            ),
+            format!(
+                "let the host forward with `sysctl net.ipv4.ip_forward=1`, or add the interface the network leaves by, \
+                 for example\n  <pontoon:uplink xmlns:pontoon='{PONTOON_NAMESPACE}' kind='direct' dev='eth1'/>"
+            ),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(parts: &str) -> Network {
+        let text = format!(
+            "<network><name>n</name><uuid>3e3fce45-4f53-4fa7-bb32-11f34168b82b</uuid><bridge name='virbr1'/>{parts}\
+             <ip address='10.1.0.1' prefix='24'/></network>"
+        );
+        pontoon_netxml::parse(&text).expect("network")
+    }
+
+    const UPLINK: &str = "<pontoon:uplink xmlns:pontoon='urn:pontoon:network:1' kind='direct' dev='eth1'/>";
+
+    #[test]
+    fn what_cannot_run_is_refused_with_a_way_out() {
+        assert_eq!(wanted(&network("")).expect("isolated"), None);
+        let failure = wanted(&network("<forward mode='nat'/>")).expect_err("no uplink");
+        assert_eq!(
+            failure.message,
+            "unsupported configuration: network 'n' has forward mode='nat' but no <pontoon:uplink> to leave by"
+        );
+        assert!(failure.detail.expect("detail").contains("<pontoon:uplink xmlns"));
+        let failure =
+            wanted(&network(&format!("<forward mode='nat' dev='eth0'/>{UPLINK}"))).expect_err("two devices");
+        assert_eq!(
+            failure.message,
+            "unsupported configuration: network 'n' has forward dev='eth0' but a <pontoon:uplink> on 'eth1'"
+        );
+    }
+
+    #[test]
+    fn a_device_alone_is_an_uplink_with_an_address_of_its_own() {
+        let uplink = wanted(&network("<forward dev='pt-none'/>")).expect("wanted").expect("an uplink");
+        assert_eq!((uplink.dev.as_str(), uplink.kind, uplink.address), ("pt-none", UplinkKind::Direct, None));
+        for mode in ["nat", "route"] {
+            let same = network(&format!("<forward mode='{mode}' dev='eth1'/>{UPLINK}"));
+            assert_eq!(wanted(&same).expect("wanted"), same.uplink);
+        }
+        let failure = shared(&network(""), "eth1", "10.0.0.5/24".parse().expect("net"));
+        assert!(
+            failure.message.contains("10.0.0.5") && failure.detail.expect("help").contains("10.0.0.0/24")
+        );
+    }
+}
