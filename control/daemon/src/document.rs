@@ -153,15 +153,6 @@ pub(crate) fn routes(definition: &Definition) -> Vec<Route> {
     definition.routes.iter().filter_map(route).collect()
 }
 
-fn forward(mode: Mode) -> Forward {
-    match mode {
-        Mode::Nat => Forward::Nat,
-        Mode::Route => Forward::Route,
-        Mode::Open => Forward::Open,
-        _ => Forward::Isolated,
-    }
-}
-
 /// An empty `<dhcp>` serves nobody.
 pub(crate) fn dhcp_ip(definition: &Definition) -> Option<&Ip> {
     definition.ips.iter().find(|ip| ip.has_dhcp() && ip.address.is_ipv4())
