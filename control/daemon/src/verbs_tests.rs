@@ -1,8 +1,9 @@
 //! The verbs' answers. What needs no device runs everywhere; the rest wants a network namespace of its own:
 //! `unshare -n cargo test -p pontoon-control -- --ignored`.
 
-use pontoon_proto::api::{Attach, Reply, Request};
+use pontoon_proto::api::{Attach, Reply, Request, Response};
 use pontoon_proto::event::{Event, Lifecycle};
+use pontoon_proto::request::{self, Class};
 
 use crate::events::{Filter, Subscription};
 use crate::netlink;
@@ -59,6 +60,26 @@ fn definitions_are_filled_in_kept_and_checked_against_each_other() {
     let again = state(&root);
     let info = again.info_of("a");
     assert_eq!((info.uuid, info.autostart, info.active, info.persistent), (uuid, true, false, true));
+    std::fs::remove_dir_all(&root).expect("clean");
+}
+
+/// The document's own test sees to it that every method has an example.
+#[test]
+fn every_method_is_served_where_it_belongs() {
+    let root = scratch("served");
+    let mut state = state(&root);
+    let examples = include_str!("../../API.md").split("```json\n").skip(1);
+    let examples = examples.filter_map(|rest| rest.split("```").next());
+    let requests: Vec<Request> =
+        examples.filter_map(|example| request::parse(example.as_bytes()).ok()).collect();
+    assert!(requests.len() >= request::methods().len());
+    for request in requests.into_iter().filter(|request| !matches!(request, Request::Subscribe { .. })) {
+        let reads = request.class() == Class::Read;
+        assert_eq!(state.look_up(&request).is_some(), reads, "answered beside changes: {request:?}");
+        if let Response::Error(failure) = state.answer(request) {
+            assert!(!failure.message.contains("is not served"), "{}", failure.message);
+        }
+    }
     std::fs::remove_dir_all(&root).expect("clean");
 }
 

@@ -1,7 +1,5 @@
-//! The API between command line and control: NUL-terminated JSON over a unix socket (the Varlink framing).
-//!
-//! A request is `{"method": "net-start", "parameters": {...}}`; the answer is either
-//! `{"parameters": {...}}` or `{"error": {"message": "...", "detail": "..."}}`.
+//! The API between command line and control: NUL-terminated JSON over a unix socket (the Varlink framing), as
+//! `control/API.md` describes it.
 
 use std::net::Ipv4Addr;
 
@@ -25,12 +23,14 @@ pub enum Request {
     /// `file` is only for messages; `validate` refuses what the format does not know.
     NetDefine {
         xml: String,
+        #[serde(default)]
         file: String,
         #[serde(default)]
         validate: bool,
     },
     NetCreate {
         xml: String,
+        #[serde(default)]
         file: String,
         #[serde(default)]
         validate: bool,
@@ -46,6 +46,7 @@ pub enum Request {
     },
     NetAutostart {
         network: String,
+        #[serde(default)]
         disable: bool,
     },
     NetList,
@@ -54,6 +55,7 @@ pub enum Request {
     },
     NetDumpxml {
         network: String,
+        #[serde(default)]
         inactive: bool,
     },
     NetDhcpLeases {
@@ -69,10 +71,12 @@ pub enum Request {
         section: String,
         xml: String,
         /// Which parent, from 0; -1 when not said.
+        #[serde(default = "not_said")]
         parent_index: i32,
         #[serde(default)]
         affect: Affect,
         /// Only for messages.
+        #[serde(default)]
         file: String,
     },
     NetGetMetadata {
@@ -95,6 +99,7 @@ pub enum Request {
     NetPortCreate {
         network: String,
         xml: String,
+        #[serde(default)]
         file: String,
         #[serde(default)]
         validate: bool,
@@ -137,6 +142,7 @@ pub enum Request {
     UpdateDevice {
         domain: String,
         xml: String,
+        #[serde(default)]
         file: String,
     },
     Bridges,
@@ -161,8 +167,13 @@ pub enum Request {
     },
 }
 
+fn not_said() -> i32 {
+    -1
+}
+
 /// An interface a guest is to get.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Attach {
     pub domain: String,
     /// `network` or `bridge`.
@@ -189,6 +200,7 @@ pub struct Attach {
 /// What a change or a question is about; with neither it is the running network, or the definition of one that
 /// does not run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Affect {
     #[serde(default)]
     pub live: bool,
@@ -204,6 +216,7 @@ pub enum MetadataKind {
     /// The element of one namespace; `key` is its prefix when it is set.
     Element {
         uri: String,
+        #[serde(default)]
         key: Option<String>,
     },
 }
