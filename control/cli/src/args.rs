@@ -34,6 +34,8 @@ pub(crate) enum Verb {
     Status(JsonArgs),
     /// Build three networks and two guests in private namespaces and check that they work.
     Lab(LabArgs),
+    /// Measure this machine: two guests, pontoon and the kernel's bridge between them.
+    Bench(crate::bench::BenchArgs),
     /// Print what makes a shell complete commands, networks, guests and bridges.
     Completion(CompletionArgs),
     /// Write manual pages.
@@ -178,6 +180,7 @@ pub(crate) fn run(options: Options) -> ExitCode {
             workers: args.workers,
         })),
         Verb::Lab(args) => lab::run(&args),
+        Verb::Bench(args) => crate::bench::run(&args),
         Verb::NetXml(args) => net_xml::run(&args, options.quiet),
         Verb::Brctl(args) => brctl::run(&Client::new(socket), args.words),
         Verb::Status(args) => status::status(&Client::new(socket), args.json, options.quiet),

@@ -1,6 +1,7 @@
 //! pontoon: the daemon, the datapath and the command line in one executable.
 
 mod args;
+mod bench;
 mod brctl;
 mod client;
 mod complete;

@@ -31,7 +31,12 @@ const LAYERS: &[Layer] = &[
     layer("pontoon-proto", &[], false),
     layer("pontoon-netxml", &[], false),
     layer("pontoon-control", &["pontoon-proto", "pontoon-netxml"], false),
-    layer("pontoon", &["pontoon-control", "pontoon-datapath", "pontoon-proto", "pontoon-netxml"], false),
+    layer("pontoon-lab-bench", &[], false),
+    layer(
+        "pontoon",
+        &["pontoon-control", "pontoon-datapath", "pontoon-proto", "pontoon-netxml", "pontoon-lab-bench"],
+        false,
+    ),
 ];
 
 /// Parts of the engine that never import each other.

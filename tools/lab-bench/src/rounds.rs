@@ -1,0 +1,201 @@
+//! Rounds: every target once with all metrics, then all again, so that a slow drift of the machine hits all alike.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::lab::{Lab, Mode};
+use crate::metric::{Figure, Metric};
+use crate::sys;
+use crate::target::Target;
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub modes: Vec<Mode>,
+    pub targets: Vec<Target>,
+    pub metrics: Vec<Metric>,
+    pub rounds: usize,
+    pub time: Duration,
+}
+
+/// Figures of one target in one round, by column.
+pub type Row = BTreeMap<&'static str, f64>;
+
+/// A target's name and its rows.
+pub type Rounds = (String, Vec<Row>);
+
+/// Rows by mode and target, in the plan's order.
+#[derive(Clone, Debug, Default)]
+pub struct Results {
+    pub modes: Vec<(Mode, Vec<Rounds>)>,
+    /// Columns in the order they were first filled.
+    pub columns: Vec<&'static str>,
+    /// What went wrong, and which targets are not installed.
+    pub notes: Vec<String>,
+}
+
+/// What happens, for who watches.
+#[derive(Clone, Debug)]
+pub struct Step<'a> {
+    /// Measurements done, of how many.
+    pub done: usize,
+    pub all: usize,
+    pub mode: Mode,
+    pub target: &'a str,
+    pub metric: Metric,
+}
+
+impl Plan {
+    /// Measurements in all.
+    #[must_use]
+    pub fn steps(&self) -> usize {
+        let has = |mode: &Mode| self.targets.iter().filter(|target| target.has(*mode)).count();
+        self.modes.iter().map(has).sum::<usize>() * self.metrics.len() * self.rounds
+    }
+
+    /// Measures. Targets that are not installed or fail are named in the notes; others go on.
+    pub fn run(&self, mut watch: impl FnMut(&Step<'_>, &[Figure])) -> Results {
+        let mut results = Results::default();
+        let missing = self.targets.iter().filter_map(|target| Some((target, target.missing()?)));
+        results.notes.extend(
+            missing.map(|(target, program)| format!("{}: {program} is not installed", target.name())),
+        );
+        let mut done = 0;
+        for &mode in &self.modes {
+            let there = |target: &&Target| target.has(mode) && target.missing().is_none();
+            let targets: Vec<&Target> = self.targets.iter().filter(there).collect();
+            let mut rows: Vec<Rounds> =
+                targets.iter().map(|target| (target.name().to_owned(), Vec::new())).collect();
+            for _ in 0..self.rounds {
+                for (target, (_, rows)) in targets.iter().zip(&mut rows) {
+                    if sys::interrupted() {
+                        break;
+                    }
+                    let row = self.round(mode, target, &mut results, &mut done, &mut watch);
+                    rows.push(row);
+                }
+            }
+            results.modes.push((mode, rows));
+        }
+        results
+    }
+
+    fn round(
+        &self,
+        mode: Mode,
+        target: &Target,
+        results: &mut Results,
+        done: &mut usize,
+        watch: &mut impl FnMut(&Step<'_>, &[Figure]),
+    ) -> Row {
+        let mut row = Row::new();
+        let begin = *done;
+        let built = Lab::new(mode).and_then(|mut lab| {
+            target.start(&mut lab)?;
+            lab.connect()?;
+            Ok(lab)
+        });
+        let lab = match built {
+            Ok(lab) => lab,
+            Err(error) => {
+                note(results, &format!("{} {}: {error:#}", mode.name(), target.name()));
+                *done = begin + self.metrics.len();
+                return row;
+            }
+        };
+        for &metric in &self.metrics {
+            if sys::interrupted() {
+                break;
+            }
+            if !lab.wait_quiet(self.time.min(Duration::from_secs(3))) {
+                note(results, "other processes used the processors during measurements");
+            }
+            let figures = metric.measure(&lab, self.time).unwrap_or_else(|error| {
+                note(results, &format!("{} {}: {error:#}", mode.name(), target.name()));
+                Vec::new()
+            });
+            *done += 1;
+            let step = Step { done: *done, all: self.steps(), mode, target: target.name(), metric };
+            watch(&step, &figures);
+            for figure in figures {
+                if !results.columns.contains(&figure.column) {
+                    results.columns.push(figure.column);
+                }
+                row.insert(figure.column, figure.value);
+            }
+        }
+        row
+    }
+}
+
+/// Notes each thing once.
+fn note(results: &mut Results, text: &str) {
+    if !results.notes.iter().any(|note| note == text) {
+        results.notes.push(text.to_owned());
+    }
+}
+
+#[must_use]
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    let upper = *sorted.get(middle)?;
+    if sorted.len() % 2 == 1 { Some(upper) } else { Some(f64::midpoint(*sorted.get(middle - 1)?, upper)) }
+}
+
+/// A column of one target over all rounds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cell {
+    pub median: f64,
+    pub least: f64,
+    pub most: f64,
+    /// Median of the ratios to the reference in the same round.
+    pub ratio: Option<f64>,
+}
+
+impl Cell {
+    /// `None` when the column was never filled.
+    #[must_use]
+    pub fn of(rows: &[Row], reference: Option<&[Row]>, column: &str) -> Option<Self> {
+        let values: Vec<f64> = rows.iter().filter_map(|row| row.get(column).copied()).collect();
+        let ratios = |reference: &[Row]| {
+            let pairs = rows.iter().zip(reference);
+            let ratios = pairs.filter_map(|(row, base)| Some(row.get(column)? / base.get(column)?));
+            median(&ratios.filter(|ratio| ratio.is_finite()).collect::<Vec<_>>())
+        };
+        Some(Self {
+            median: median(&values)?,
+            least: values.iter().copied().fold(f64::INFINITY, f64::min),
+            most: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            ratio: reference.and_then(ratios),
+        })
+    }
+
+    /// Rounds differ by more than three tenths of the median.
+    #[must_use]
+    pub fn varies(&self) -> bool {
+        self.most - self.least > 0.3 * self.median.abs()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_of_the_same_round() {
+        let rows = |values: &[f64]| values.iter().map(|value| Row::from([("x", *value)])).collect::<Vec<_>>();
+        let (mine, base) = (rows(&[2.0, 30.0, 8.0]), rows(&[1.0, 10.0, 2.0]));
+        let cell = Cell::of(&mine, Some(&base), "x").expect("filled");
+        assert_eq!((cell.median, cell.least, cell.most, cell.ratio), (8.0, 2.0, 30.0, Some(3.0)));
+        assert!(cell.varies());
+        assert_eq!(Cell::of(&mine, None, "y"), None);
+    }
+
+    #[test]
+    fn an_even_number_of_values_has_a_median_between() {
+        assert_eq!(median(&[4.0, 1.0]), Some(2.5));
+        assert_eq!(median(&[]), None);
+    }
+}

@@ -1,0 +1,62 @@
+//! pontoon as a user runs it: the daemon, a network, and an interface for each side.
+
+use anyhow::Context;
+
+use super::Pontoon;
+use crate::lab::{DEVICE, GATEWAY, Lab, Mode, OUTSIDE};
+use crate::netns::{Netns, run};
+
+/// Where a direct uplink's interface is.
+const UPLINK: &str = "pb";
+
+pub(super) fn start(lab: &mut Lab, pontoon: &Pontoon) -> anyhow::Result<()> {
+    let other = Netns::make("c")?;
+    let program = pontoon.program.to_str().context("the program's path is not text")?.to_owned();
+    let socket = lab.file("pontoon.sock").to_string_lossy().into_owned();
+    let (state, runtime) = (lab.file("state"), lab.file("run"));
+    lab.start(&program, |command| {
+        command.args(["--socket", &socket, "daemon", "--workers", &pontoon.workers.to_string()]);
+        command.arg("--state-dir").arg(state).arg("--runtime-dir").arg(runtime);
+        command.env("PONTOON_LEVERS", &pontoon.levers);
+    })?;
+    let verb = |words: &[&str]| run(&[&[&program, "--socket", &socket], words].concat());
+    lab.wait("the daemon serves", |_| verb(&["net-list"]).is_ok())?;
+    if pontoon.direct && lab.mode == Mode::Nat {
+        lab.veth(&lab.server, UPLINK)?;
+    }
+    let file = lab.file("network.xml").to_string_lossy().into_owned();
+    std::fs::write(&file, definition(lab, pontoon.direct))?;
+    verb(&["net-define", &file])?;
+    verb(&["net-start", "bench"])?;
+    let mut guests = vec![&lab.client, &other];
+    if lab.mode == Mode::L2 {
+        guests.push(&lab.server);
+    }
+    for guest in guests {
+        let words = ["--domain", guest.name(), "--type", "network", "--source", "bench"];
+        let place = ["--target", DEVICE, "--netns", guest.name()];
+        verb(&[&["attach-interface"], &words[..], &place].concat())?;
+    }
+    lab.other = Some(other);
+    Ok(())
+}
+
+fn definition(lab: &Lab, direct: bool) -> String {
+    if lab.mode == Mode::L2 {
+        return "<network><name>bench</name><bridge name='virbr9'/></network>\n".to_owned();
+    }
+    let place = match direct {
+        true => format!("kind='direct' dev='{UPLINK}'"),
+        false => format!("kind='tap' dev='{DEVICE}' netns='{}'", lab.server.name()),
+    };
+    format!(
+        "<network>
+  <name>bench</name>
+  <forward mode='nat'/>
+  <pontoon:uplink xmlns:pontoon='urn:pontoon:network:1' {place} address='{OUTSIDE}/24'/>
+  <bridge name='virbr9'/>
+  <ip address='{GATEWAY}' netmask='255.255.255.0'/>
+</network>
+"
+    )
+}
