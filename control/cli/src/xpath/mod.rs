@@ -82,6 +82,8 @@ mod tests {
         let wrapped = |path| select(XML, path, true).expect("nodes");
         assert_eq!(wrapped("//name"), "<nodes>\n  <name>default</name>\n</nodes>\n");
         assert_eq!(wrapped("//range[1]/@end"), "<nodes end=\"192.168.122.9\"/>\n");
+        assert_eq!(wrapped("//range/@end"), "<nodes end=\"192.168.122.29\"/>\n");
+        assert_eq!(wrapped("//name/text() | //name"), "<nodes><name>default</name>default</nodes>\n");
         assert_eq!(wrapped("//nope"), "<nodes/>\n");
     }
 

@@ -19,21 +19,32 @@ pub(super) fn each(items: &[Item<'_, '_>]) -> String {
     })
 }
 
+/// All of it inside `<nodes>`: attributes become attributes of it, the last of a name wins; where text is among the
+/// nodes nothing is indented.
 pub(super) fn wrapped(items: &[Item<'_, '_>]) -> String {
-    let mut text = "<nodes".to_owned();
-    let mut inside = String::new();
+    let mut attributes: Vec<(&str, &str)> = Vec::new();
+    let mut nodes = Vec::new();
     for item in items {
         match item {
-            Item::Attribute(.., attribute) => attribute_text(&mut text, attribute.name(), attribute.value()),
-            Item::Node(node) => {
-                inside.push_str("  ");
-                node_text(&mut inside, *node, Some(1));
-                inside.push('\n');
+            Item::Attribute(.., attribute) => {
+                attributes.retain(|(name, _)| *name != attribute.name());
+                attributes.push((attribute.name(), attribute.value()));
             }
+            Item::Node(node) => nodes.push(*node),
         }
     }
-    text.push_str(&if inside.is_empty() { "/>\n".to_owned() } else { format!(">\n{inside}</nodes>\n") });
-    text
+    let mut text = "<nodes".to_owned();
+    attributes.iter().for_each(|(name, value)| attribute_text(&mut text, name, value));
+    if nodes.is_empty() {
+        return text + "/>\n";
+    }
+    text.push('>');
+    let indented = !nodes.iter().any(Node::is_text);
+    for node in nodes {
+        text.push_str(if indented { "\n  " } else { "" });
+        node_text(&mut text, node, indented.then_some(1));
+    }
+    text + if indented { "\n</nodes>\n" } else { "</nodes>\n" }
 }
 
 fn attribute_text(text: &mut String, name: &str, value: &str) {
