@@ -80,8 +80,9 @@ pub(crate) const GETLINK: Command = Command {
         Opt::alias("persistent", "config"),
         Opt::flag("config", "Get persistent interface state"),
         Opt::JSON,
+        Opt::wait("wait until the link is up (30 seconds, or as many as given)"),
     ],
-    examples: &["pontoon domif-getlink node-2 vnet0"],
+    examples: &["pontoon domif-getlink node-2 vnet0", "pontoon domif-getlink node-2 vnet0 --wait=60"],
     access: Access::Reads,
     run: getlink,
 };
@@ -254,25 +255,32 @@ fn stat_lines(interface: &str, stats: &InterfaceStats) -> String {
 
 fn getlink(shell: &mut Shell, args: &Args) -> Outcome {
     let name = args.needed("interface")?;
-    let all = of(shell, args)?;
-    let wanted = mac(name);
-    let matching: Vec<_> = all
-        .iter()
-        .filter(|one| one.interface == name || wanted.is_some() && mac(&one.mac) == wanted)
-        .collect();
-    let one = match (matching.as_slice(), wanted) {
-        ([one], _) => one,
-        ([], Some(wanted)) => {
-            return Err(Refusal::own(format!("Interface (mac: {}) not found.", formatted(wanted))));
+    let find = || named(&of(shell, args)?, name);
+    let one = match args.wait(PATIENCE)? {
+        None => find()?,
+        Some(seconds) => {
+            let late = || Refusal::own(format!("the link of {name} is not up after {seconds} seconds"));
+            wait_for(seconds, || Ok(Some(find()?).filter(|one| one.link)))?.ok_or_else(late)?
         }
-        ([], None) => return Err(Refusal::own(format!("Interface (dev: {name}) not found."))),
-        _ => return Err(Refusal::own("multiple matching interfaces found")),
     };
     if args.has("json") {
         return shell.json(&serde_json::json!({ "interface": one.interface, "link": state(one.link) }));
     }
     say(&format!("{name} {}", state(one.link)));
     Ok(())
+}
+
+/// The interface with this name or MAC address.
+fn named(all: &[InterfaceInfo], name: &str) -> Result<InterfaceInfo, Refusal> {
+    let wanted = mac(name);
+    let same = |one: &&InterfaceInfo| one.interface == name || wanted.is_some() && mac(&one.mac) == wanted;
+    let mut matching = all.iter().filter(same);
+    match (matching.next(), matching.next(), wanted) {
+        (Some(one), None, _) => Ok(one.clone()),
+        (Some(_), Some(_), _) => Err(Refusal::own("multiple matching interfaces found")),
+        (None, _, Some(mac)) => Err(Refusal::own(format!("Interface (mac: {}) not found.", formatted(mac)))),
+        (None, _, None) => Err(Refusal::own(format!("Interface (dev: {name}) not found."))),
+    }
 }
 
 fn setlink(shell: &mut Shell, args: &Args) -> Outcome {

@@ -243,7 +243,7 @@ fn list(shell: &mut Shell, args: &Args) -> Outcome {
         other => return Err(strange(&other)),
     };
     networks.retain(|network| is_listed(network, args));
-    networks.sort_by_key(|network| network.name.to_lowercase());
+    networks.sort_by_key(|network| network.name.to_ascii_lowercase());
     let lines = |field: fn(&NetworkInfo) -> &str| {
         networks.iter().fold(String::new(), |text, network| text + field(network) + "\n")
     };
