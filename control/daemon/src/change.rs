@@ -106,7 +106,9 @@ impl State {
         let (next, kept) = merge(&live.network, wanted);
         if next != live.network {
             check(&next)?;
-            self.check_subnet(&next)?;
+            if document::addresses(&next) != document::addresses(&live.network) {
+                self.check_subnet(&next)?;
+            }
             self.replace_live(&live, next)?;
         }
         Ok(kept

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use pontoon_netns_tests::{Setup, World, in_netns, xml};
-use serde_json::json;
+use pontoon_netns_tests::{Setup, World, in_netns, until, xml};
+use rustix::process::Signal;
+use serde_json::{Value, json};
 
 const OUTSIDE: &str = "203.0.113.80";
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -158,6 +159,23 @@ fn definition(round: usize) -> String {
     )
 }
 
+/// An element that comes, changes and goes between two definitions: in what runs, in every other round of them in
+/// what is kept as well.
+fn update(round: usize) -> Value {
+    let (block, step) = (round / 4, round % 4);
+    let (section, commands) = match block % 2 {
+        0 => ("ip-dhcp-host", ["", "add-last", "modify", "delete"]),
+        _ => ("dns-host", ["", "add-last", "delete", "add-first"]),
+    };
+    let xml = match (section, step) {
+        ("dns-host", _) => format!("<host ip='192.168.100.6'><hostname>u{block}</hostname></host>"),
+        (_, 3) => "<host mac='52:54:00:0b:00:01' ip='192.168.100.8'/>".to_owned(),
+        _ => format!("<host mac='52:54:00:0b:00:01' name='u{round}' ip='192.168.100.8'/>"),
+    };
+    let affect = json!({ "live": true, "config": block % 4 > 1 });
+    json!({ "network": "natntw", "command": commands[step], "section": section, "xml": xml, "affect": affect })
+}
+
 #[test]
 fn redefinitions_under_traffic_lose_nothing_of_others_and_break_no_session() {
     let Some(mut world) = World::new(&Setup { workers: 2, unjudged: true, ..Setup::default() }) else {
@@ -185,8 +203,10 @@ fn redefinitions_under_traffic_lose_nothing_of_others_and_break_no_session() {
     let mut api = world.api();
     let start = Instant::now();
     for round in 1..=CHANGES {
-        let parameters = json!({ "xml": definition(round), "file": "round" });
-        let reply = api.call("net-define", &parameters);
+        let reply = match round % 4 {
+            0 => api.call("net-define", &json!({ "xml": definition(round) })),
+            _ => api.call("net-update", &update(round)),
+        };
         assert_eq!(reply["warnings"], json!([]), "{reply}");
     }
     let each = start.elapsed() / u32::try_from(CHANGES).expect("a count");
@@ -211,4 +231,33 @@ fn redefinitions_under_traffic_lose_nothing_of_others_and_break_no_session() {
     assert!(dump.contains(&format!("<title>round {CHANGES}</title>")), "{dump}");
     let leases = world.works(&["net-dhcp-leases", "natntw"]);
     assert!(addresses[..2].iter().all(|address| leases.contains(address.as_str())), "{leases}");
+}
+
+#[test]
+fn what_only_runs_outlives_control_and_datapath_but_not_the_network() {
+    let Some(mut world) = World::new(&Setup::default()) else { return };
+    world.start_network("natntw", &xml::natntw());
+    let host = "<host mac='52:54:00:00:00:01' ip='192.168.100.77'/>";
+    let words = ["net-update", "natntw", "add", "ip-dhcp-host", host, "--live"];
+    let said = world.works(&words);
+    assert_eq!(said, "Updated network natntw live state\n");
+    let shown = |world: &World| {
+        let dump = |words: &[&str]| world.works(&[&["net-dumpxml", "natntw"], words].concat()).contains(host);
+        (dump(&[]), dump(&["--inactive"]))
+    };
+    assert_eq!(shown(&world), (true, false));
+    world.stop_daemon(Signal::KILL);
+    world.start_daemon();
+    assert_eq!(shown(&world), (true, false), "control was replaced");
+    let pids = world.datapaths();
+    for pid in &pids {
+        let pid = i32::try_from(*pid).ok().and_then(rustix::process::Pid::from_raw).expect("a process");
+        rustix::process::kill_process(pid, Signal::KILL).expect("kill");
+    }
+    until("it is gone", 10, || world.datapaths().iter().all(|pid| !pids.contains(pid)).then_some(()));
+    until("another datapath runs", 10, || world.pontoon(&["status"]).ok().then_some(()));
+    assert_eq!(world.guest("g1", "natntw", "eth0", "52:54:00:00:00:01"), "192.168.100.77");
+    let _ = world.works(&["net-destroy", "natntw"]);
+    let _ = world.works(&["net-start", "natntw"]);
+    assert_eq!(shown(&world), (false, false), "and the network was stopped");
 }
