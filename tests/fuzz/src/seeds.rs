@@ -158,6 +158,10 @@ fn bpdus() -> Vec<Seed> {
 
 /// A message of a DHCP server to an uplink's client.
 fn offered(kind: MessageType) -> Vec<u8> {
+    offered_from(OUTSIDE.1, kind)
+}
+
+fn offered_from(server: Ipv4Addr, kind: MessageType) -> Vec<u8> {
     let mut bytes = [0; 548];
     let Ok(mut builder) = Builder::new(&mut bytes, 548, 2, 0x1234, uplink::MAC, kind) else {
         return Vec::new();
@@ -168,7 +172,7 @@ fn offered(kind: MessageType) -> Vec<u8> {
     assert!(builder.option(3, &[203, 0, 113, 1]).is_ok());
     let length = builder.finish();
     bytes[16..20].copy_from_slice(&OUTSIDE.0.octets());
-    let server = PacketBuilder::ethernet2(ROUTER, uplink::MAC).ip(headers(OUTSIDE.1, Ipv4Addr::BROADCAST));
+    let server = PacketBuilder::ethernet2(ROUTER, uplink::MAC).ip(headers(server, Ipv4Addr::BROADCAST));
     udp(server, (67, 68), &bytes[..length])
 }
 
@@ -178,12 +182,18 @@ fn uplinks() -> Vec<Seed> {
     let offer = heard(uplink::ANSWER, &offered(MessageType::Offer));
     let ack = heard(uplink::ANSWER, &offered(MessageType::Ack));
     let nak = heard(uplink::ANSWER, &offered(MessageType::Nak));
+    let from_nobody = |kind| heard(uplink::ANSWER, &offered_from(Ipv4Addr::UNSPECIFIED, kind));
+    let later = [uplink::ANSWER, 35, 0, 0].to_vec();
+    let nobody =
+        [heard(0, &[]), from_nobody(MessageType::Offer), from_nobody(MessageType::Ack), later.clone(), later]
+            .concat();
     let leave = heard(uplink::SEND | 80 << 2, &udp(out(OUTSIDE.1), (1, 2), b"hello"));
     let met = heard(0, &arp(arp::REPLY, (ROUTER, Ipv4Addr::new(203, 0, 113, 16)), OUTSIDE.0, UPLINK_MAC));
     vec![
         ("lease", [heard(0, &[]), offer.clone(), ack.clone()].concat()),
         ("refused", [heard(0, &[]), offer.clone(), nak].concat()),
         ("renewed", [heard(0, &[]), offer, ack.clone(), heard(0, &[]), ack].concat()),
+        ("nobody", nobody),
         ("neighbour", [leave.clone(), met, leave].concat()),
     ]
 }

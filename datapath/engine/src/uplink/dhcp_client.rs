@@ -4,7 +4,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
-use pontoon_wire::Mac;
+use pontoon_wire::frame::Packet;
+use pontoon_wire::{Mac, ipv4};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::dhcpv4;
@@ -51,7 +52,7 @@ impl DhcpClient {
         frame: Option<&[u8]>,
         transmit: &mut dyn FnMut(&[u8]),
     ) -> Option<Change> {
-        self.queue.received = frame.map(<[u8]>::to_vec);
+        self.queue.received = frame.filter(|frame| is_from_a_server(frame)).map(<[u8]>::to_vec);
         self.interface.poll(instant(now_ns), &mut self.queue, &mut self.sockets);
         for frame in self.queue.sent.drain(..) {
             transmit(&frame);
@@ -65,6 +66,18 @@ impl DhcpClient {
             dhcpv4::Event::Deconfigured => Some(Change::Lost),
         }
     }
+}
+
+/// The stack answers to where a message came from, and does not survive to be asked to send to nobody.
+fn is_from_a_server(frame: &[u8]) -> bool {
+    Packet::parse(frame).is_some_and(|packet| {
+        let source = packet.source();
+        let somebody = !source.is_unspecified()
+            && !source.is_multicast()
+            && !source.is_broadcast()
+            && !source.is_loopback();
+        somebody && packet.ip.protocol == ipv4::UDP && !packet.ip.is_fragment()
+    })
 }
 
 fn instant(now_ns: u64) -> Instant {
