@@ -12,6 +12,7 @@ fn refuse(marked: &str) -> Error {
     let error = parse(&text).expect_err(marked);
     assert_eq!((error.line as usize, error.column as usize), (line, column), "{marked}: {error:?}");
     assert_eq!(error.source_line, text.lines().nth(line - 1).unwrap());
+    assert!(error.help.is_some(), "{marked}: no help");
     error
 }
 

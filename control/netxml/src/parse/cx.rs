@@ -122,7 +122,9 @@ impl Cx<'_> {
         let Some(text) = attr(node, name) else { return Ok(None) };
         match value::unsigned(text, base).and_then(|number| T::try_from(number).ok()) {
             Some(number) => Ok(Some(number)),
-            None => Err(self.bad_value(node, name, " Expected non-negative integer value")),
+            None => Err(self
+                .bad_value(node, name, " Expected non-negative integer value")
+                .with_help("write a whole number, not below 0 and not too large")),
         }
     }
 
@@ -131,7 +133,7 @@ impl Cx<'_> {
         let element = node.tag_name().name();
         let message =
             format!("Invalid value for attribute '{name}' in element '{element}': Zero is not permitted");
-        self.xml(node, name, &message)
+        self.xml(node, name, &message).with_help(format!("leave {name} out, or write a larger number"))
     }
 
     /// An address with no words of its own for what is wrong.

@@ -21,7 +21,11 @@ pub(crate) fn pci_address(cx: &Cx<'_>, node: Node<'_>) -> Result<PciAddress> {
     };
     cx.word(node, "multifunction", &["on", "off"])?;
     let PciAddress { domain, bus, slot, function } = address;
-    let bad = |name: &str, message: String| Err(cx.xml(node, name, &message));
+    let bad = |name: &str, message: String| {
+        Err(cx
+            .xml(node, name, &message)
+            .with_help("`lspci -D` prints DOMAIN:BUS:SLOT.FUNCTION in hexadecimal"))
+    };
     if domain == 0 && bus == 0 && slot == 0 {
         return Ok(address);
     }
@@ -75,13 +79,15 @@ fn parameters(cx: &Cx<'_>, node: Node<'_>, port: &mut VirtualPort) -> Result<()>
         match value::wrapping_u32(text, 0) {
             Some(number) if number <= most => Ok(Some(number)),
             Some(_) => Err(fail(name, range).with_help(format!("write a number up to {most}"))),
-            None => Err(fail(name, &format!("cannot parse value of {name} parameter"))),
+            None => Err(fail(name, &format!("cannot parse value of {name} parameter"))
+                .with_help(format!("write a number up to {most}"))),
         }
     };
     let id = |name: &str| -> Result<Option<uuid::Uuid>> {
         let Some(text) = attr(node, name) else { return Ok(None) };
         let message = format!("cannot parse {name} parameter as a uuid");
-        value::uuid(text).map(Some).ok_or_else(|| fail(name, &message))
+        let help = "write 32 hexadecimal digits in five groups";
+        value::uuid(text).map(Some).ok_or_else(|| fail(name, &message).with_help(help))
     };
     let octet = |number: Option<u32>| number.and_then(|number| u8::try_from(number).ok());
     port.manager = octet(number("managerid", 0xff, "value of managerid out of range")?);

@@ -58,13 +58,14 @@ fn forwarder(cx: &Cx<'_>, node: Node<'_>) -> Result<Forwarder> {
 
 fn forwarder_port(cx: &Cx<'_>, node: Node<'_>) -> Result<Option<u16>> {
     let Some(text) = attr(node, "port") else { return Ok(None) };
+    let help = "a port is a number from 1 to 65535; 53 when left out";
     match value::signed(text, 10) {
-        None => Err(cx.bad_value(node, "port", " Expected integer value")),
-        Some(..0) => Err(cx.bad_value(node, "port", " Expected non-negative value")),
+        None => Err(cx.bad_value(node, "port", " Expected integer value").with_help(help)),
+        Some(..0) => Err(cx.bad_value(node, "port", " Expected non-negative value").with_help(help)),
         Some(0) => Err(cx.zero(node, "port")),
         Some(port) => u16::try_from(port).map(Some).map_err(|_| {
             let message = format!("invalid argument: port '{port}' out of range");
-            cx.error_at(node, "port", Class::Plain, &message).with_help("a port is a number up to 65535")
+            cx.error_at(node, "port", Class::Plain, &message).with_help(help)
         }),
     }
 }
@@ -135,7 +136,7 @@ fn srv_service(cx: &Cx<'_>, node: Node<'_>, entry: Entry) -> Result<Option<Strin
         let message = format!(
             "service attribute '{service}' in network '{network}' is too long, limit is {MAX_SERVICE} bytes"
         );
-        return Err(fail(&message));
+        return Err(fail(&message).with_help("services have short names, such as ldap"));
     }
     let fine = |c: char| c.is_ascii_alphanumeric() || "_-+/*".contains(c);
     if let Some(bad) = service.chars().find(|c| !fine(*c)) {

@@ -157,7 +157,10 @@ impl RouteCx<'_> {
     /// Both addresses are of the family, whose longest prefix is returned.
     fn family(&self, target: IpAddr, gateway: IpAddr) -> Result<u8> {
         let address = attr(self.node, "address").unwrap_or("");
-        let wrong = |attribute: &str, message: String| Err(self.fail(attribute, &message));
+        let wrong = |attribute: &str, message: String| {
+            let error = self.fail(attribute, &message);
+            Err(error.with_help("address, gateway and family must be of one family: ipv4 or ipv6"))
+        };
         let family = attr(self.node, "family");
         match family {
             None | Some("ipv4") => {
@@ -196,7 +199,7 @@ impl RouteCx<'_> {
             let gateway = attr(self.node, "gateway").unwrap_or("");
             let message =
                 format!("ipv6 specified for non-IPv6 gateway address '{gateway}' in route definition");
-            return Err(self.fail("gateway", &message));
+            return Err(self.fail("gateway", &message).with_help("write an IPv6 gateway"));
         }
         let written = if prefix.is_some() { Written::Prefix } else { Written::Absent };
         let prefix = prefix.unwrap_or(0);
@@ -205,7 +208,7 @@ impl RouteCx<'_> {
             _ => {
                 let message =
                     format!("Invalid prefix {prefix} specified in route definition, must be 0 - {most}");
-                Err(self.fail("prefix", &message))
+                Err(self.fail("prefix", &message).with_help(format!("write a number from 0 to {most}")))
             }
         }
     }

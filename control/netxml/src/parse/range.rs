@@ -19,7 +19,8 @@ pub(super) fn check(
     let range = format!("range {} - {}", address_text(start), address_text(end));
     let fail = |attribute: &str, message: &str| cx.error_at(node, attribute, Class::Internal, message);
     if start.is_ipv4() != end.is_ipv4() {
-        return Err(fail("end", &format!("mismatch of address family in {range}")));
+        let error = fail("end", &format!("mismatch of address family in {range}"));
+        return Err(error.with_help("write both ends in the same family"));
     }
     if let Some((gateway, prefix)) = within {
         inside(&fail, &range, (gateway, prefix), start, end)?;
@@ -42,7 +43,8 @@ fn inside(
 ) -> Result<()> {
     let network = address_text(gateway);
     if start.is_ipv4() != gateway.is_ipv4() {
-        return Err(fail("start", &format!("mismatch of address family in {range} for network {network}")));
+        let error = fail("start", &format!("mismatch of address family in {range} for network {network}"));
+        return Err(error.with_help("move the range to an <ip> of its family"));
     }
     let Ok(net) = IpNet::new(gateway, prefix) else { return Ok(()) };
     if !net.contains(&start) || !net.contains(&end) {
