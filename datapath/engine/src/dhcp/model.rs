@@ -59,37 +59,67 @@ fn encode(step: &Step) -> Vec<u8> {
     packet(step.kind, mac(step.client), step.ciaddr.map_or(Ipv4Addr::UNSPECIFIED, ip), &options)
 }
 
-/// Who uses an address according to the messages seen: identity and expiry.
-type Model = BTreeMap<Ipv4Addr, (Key, u64)>;
+/// Who uses an address according to the messages seen: identity, client and expiry.
+type Model = BTreeMap<Ipv4Addr, (Key, u8, u64)>;
+
+const RESERVED: u8 = 15;
+
+/// Two definitions of one network: another range, and another host at the reserved address.
+fn settings() -> [Config; 2] {
+    let with = |low, high, host| {
+        let mut settings = config(low, high);
+        let fixed = Reservation { mac: Some(mac(host)), ip: Some(ip(RESERVED)), ..Reservation::default() };
+        settings.hosts = vec![fixed];
+        settings
+    };
+    [with(10, 16, 3), with(12, 20, 4)]
+}
+
+/// Whether a client may have an address by the definition in force.
+fn fits(net: &Net, client: u8, addr: Ipv4Addr) -> bool {
+    let pool = &net.server.config.ranges[0];
+    match net.server.config.hosts[0].mac == Some(mac(client)) {
+        true => addr == ip(RESERVED),
+        false => (pool.first..=pool.last).contains(&addr) && addr != ip(RESERVED),
+    }
+}
 
 fn apply(net: &mut Net, model: &mut Model, step: &Step) {
     net.now += step.pause;
-    let now = net.now;
-    let key = Key::new(step.id.map(|id| vec![id]).as_deref(), mac(step.client));
+    let (now, client) = (net.now, step.client);
+    let key = Key::new(step.id.map(|id| vec![id]).as_deref(), mac(client));
+    // A boot loader and its system share the reserved address.
     let free = |model: &Model, addr: Ipv4Addr| {
-        model.get(&addr).is_none_or(|(owner, expiry)| *owner == key || *expiry <= now)
+        model.get(&addr).is_none_or(|(owner, holder, expiry)| {
+            *owner == key || *expiry <= now || (addr == ip(RESERVED) && *holder == client)
+        })
     };
-    match net.send(mac(step.client), &encode(step)) {
+    if step.kind == Type::Discover {
+        // It uses no address, and so gives up what it may not have any more.
+        model.retain(|addr, (owner, _, _)| *owner != key || fits(net, client, *addr));
+    }
+    match net.send(mac(client), &encode(step)) {
         Outcome::Commit { change: Change::Set(lease), reply } => {
             assert_eq!(net.answer(&reply).yiaddr(), lease.ip);
-            let boot_pair = lease.ip == ip(15) && step.client == 3;
-            assert!(boot_pair || free(model, lease.ip), "{} is in use", lease.ip);
-            assert!((10..=16).contains(&lease.ip.octets()[3]));
-            assert!(lease.ip != ip(15) || step.client == 3, "reserved");
+            assert!(free(model, lease.ip), "{} is in use", lease.ip);
+            assert!(fits(net, client, lease.ip), "{} is not for {client}", lease.ip);
             if step.fail {
                 net.server.commit_failed(lease.ip, lease.mac);
             } else {
-                model.retain(|_, (owner, _)| *owner != key);
-                model.insert(lease.ip, (key, lease.expiry));
+                model.retain(|_, (owner, _, _)| *owner != key);
+                model.insert(lease.ip, (key, client, lease.expiry));
             }
         }
         Outcome::Reply(reply) if reply.kind == Type::Offer => {
             let offered = net.answer(&reply).yiaddr();
-            let boot_pair = offered == ip(15) && step.client == 3;
-            assert!(boot_pair || free(model, offered), "{offered} is in use");
+            assert!(free(model, offered) && fits(net, client, offered), "{offered} for {client}");
         }
         Outcome::Release(Change::Remove(addr, _)) => {
-            assert!(model.remove(&addr).is_some_and(|(owner, _)| owner == key));
+            assert!(model.remove(&addr).is_some_and(|(owner, _, _)| owner == key));
+        }
+        Outcome::Revoke { change: Change::Remove(addr, _), reply } => {
+            assert_eq!(reply.kind, Type::Nak);
+            assert!(model.remove(&addr).is_some_and(|(owner, _, _)| owner == key));
         }
         Outcome::Commit { .. } | Outcome::Release(_) | Outcome::Revoke { .. } => panic!("wrong change"),
         Outcome::Reply(_) | Outcome::Drop(_) => {}
@@ -114,16 +144,15 @@ proptest! {
 
     #[test]
     fn clients_never_share(steps in proptest::collection::vec(step(), 1..200)) {
-        let mut settings = config(10, 16);
-        settings.hosts = vec![Reservation { mac: Some(mac(3)), ip: Some(ip(15)), ..Reservation::default() }];
-        let mut net = Net::new(settings.clone());
+        let settings = settings();
+        let mut net = Net::new(settings[0].clone());
         let mut model = Model::new();
         for (at, step) in steps.iter().enumerate() {
             apply(&mut net, &mut model, step);
             check(&net);
             match at % 32 {
                 7 => net.server.expire(net.now, &mut |_| ()),
-                15 => net.server.reconfigure(settings.clone()),
+                15 => net.server.reconfigure(settings[at / 32 % 2].clone()),
                 _ => {}
             }
         }
