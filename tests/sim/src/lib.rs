@@ -57,6 +57,7 @@ struct Outbox {
     sent: Vec<(PortId, Frame)>,
     handed: VecDeque<(u16, PortId, Frame)>,
     leases: VecDeque<u32>,
+    lease_changes: usize,
     queries: Vec<(u16, Vec<u8>)>,
     hand_offs: u64,
 }
@@ -79,6 +80,7 @@ impl Egress for Outbox {
 
     fn lease(&mut self, _network: u16, ticket: u32, _change: LeaseChange<'_>) {
         self.leases.push_back(ticket);
+        self.lease_changes += 1;
     }
 
     fn event(&mut self, _event: Event<'_>) {}
@@ -203,6 +205,11 @@ impl World {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Time> {
         self.engines.iter().filter_map(Engine::next_timeout).min()
+    }
+
+    /// Lease changes written to disk since the last call.
+    pub fn take_lease_changes(&mut self) -> usize {
+        std::mem::take(&mut self.outbox.lease_changes)
     }
 
     /// Queries sent to resolvers since the last call.
