@@ -10,6 +10,7 @@ use pontoon_proto::api;
 use crate::client::Client;
 use crate::verbs::status;
 use crate::vsh::options::Options;
+use crate::vsh::shell::FORMAT_ENV;
 use crate::{brctl, complete, lab, man, net_xml, run};
 
 /// Virtual networks for VMs, containers and labs in user space.
@@ -182,12 +183,20 @@ pub(crate) fn run(options: Options) -> ExitCode {
         Verb::Lab(args) => lab::run(&args),
         Verb::Bench(args) => crate::bench::run(&args),
         Verb::NetXml(args) => net_xml::run(&args, options.quiet),
-        Verb::Brctl(args) => brctl::run(&Client::new(socket), args.words),
+        Verb::Brctl(args) => brctl(socket, args.words),
         Verb::Status(args) => status::status(&Client::new(socket), args.json, options.quiet),
         Verb::Completion(args) => complete::script(args.shell),
         Verb::Man(args) => man::write(&args.dir),
         Verb::Complete(args) => complete::complete(&Client::new(socket), &args.words),
     }
+}
+
+/// brctl, in the layout of PONTOON_FORMAT where its words do not say.
+pub(crate) fn brctl(socket: Option<PathBuf>, mut words: Vec<String>) -> ExitCode {
+    if std::env::var(FORMAT_ENV).is_ok_and(|format| format == "legacy") {
+        words.insert(0, "--format=legacy".to_owned());
+    }
+    brctl::run(&Client::new(socket), words)
 }
 
 /// Half the processors when not said, at least one and at most 8: guests need the rest.

@@ -27,18 +27,8 @@ fn main() -> ExitCode {
     let called = words.next().unwrap_or_default();
     let program = Path::new(&called).file_name().map_or("pontoon", |name| name.to_str().unwrap_or("pontoon"));
     match program {
-        "brctl" => brctl::run(&client::Client::new(None), with_format(words.collect())),
+        "brctl" => args::brctl(None, words.collect()),
         "virsh" => vsh::shell::main(Identity::Virsh, program, words),
         _ => vsh::shell::main(Identity::Pontoon, "pontoon", words),
     }
-}
-
-/// `brctl show` in the layout of PONTOON_FORMAT.
-fn with_format(mut words: Vec<String>) -> Vec<String> {
-    let legacy = std::env::var(vsh::shell::FORMAT_ENV).is_ok_and(|format| format == "legacy");
-    let shows = words.first().is_some_and(|word| word == "show");
-    if legacy && shows && !words.iter().any(|word| word.starts_with("--format")) {
-        words.push("--format=legacy".to_owned());
-    }
-    words
 }

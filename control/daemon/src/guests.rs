@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use pontoon_netxml::Bandwidth;
 use pontoon_netxml::interface::Interface;
+use pontoon_netxml::port::Plug;
 use pontoon_proto::api::{
-    Address, AddressSource, Failure, InterfaceAddresses, InterfaceInfo, InterfaceStats, Reply,
+    Address, AddressSource, Failure, InterfaceAddresses, InterfaceInfo, InterfaceStats, Rate, Reply,
 };
 use pontoon_proto::event::Event;
 use serde::{Deserialize, Serialize};
@@ -18,6 +20,7 @@ use crate::known::Known;
 use crate::leases;
 use crate::live::{Guest, LiveNetwork};
 use crate::netlink::{self, Change};
+use crate::port_objects;
 use crate::state::State;
 use crate::sys::in_netns;
 use crate::verbs::xml_failure;
@@ -153,6 +156,27 @@ impl State {
         Ok(Reply::Done { warnings: Vec::new() })
     }
 
+    pub(crate) fn set_rates(
+        &mut self,
+        domain: &str,
+        interface: &str,
+        inbound: Option<Rate>,
+        outbound: Option<Rate>,
+    ) -> Answer<Reply> {
+        let guest = self.interface(domain, interface)?.clone();
+        let live = self.live.by_id(guest.network).ok_or_else(|| internal("network vanished"))?;
+        let mut port = port_objects::port_of(&guest, live)?;
+        let (before, after) = rates(port.bandwidth.as_ref());
+        let (inbound, outbound) = (inbound.unwrap_or(before), outbound.unwrap_or(after));
+        let set = |rate: Rate| (rate.average + rate.floor > 0).then(|| to_definition(rate));
+        let bandwidth = Bandwidth { inbound: set(inbound), outbound: set(outbound) };
+        port.bandwidth = Some(bandwidth).filter(|one| one.inbound.is_some() || one.outbound.is_some());
+        port.plug = Plug::None;
+        self.change_guest(&guest, |details| details.port = Some(port.to_xml()))?;
+        let warnings = vec!["<bandwidth> of an interface is kept but has no effect yet".to_owned()];
+        Ok(Reply::Done { warnings })
+    }
+
     /// What an `<interface>` says that can change while the interface stays: its link, model and alias.
     pub(crate) fn update_device(&mut self, domain: &str, xml: &str, file: &str) -> Answer<Reply> {
         let wanted = Interface::parse(xml).map_err(|error| xml_failure(&error, file))?;
@@ -241,7 +265,34 @@ fn no_device(mac: Option<[u8; 6]>) -> Failure {
     fail(format!("device not found: no device matching{which} found"))
 }
 
+/// Inbound and outbound.
+fn rates(bandwidth: Option<&Bandwidth>) -> (Rate, Rate) {
+    let rate = |rate: Option<&pontoon_netxml::Rate>| {
+        let field = |field: fn(&pontoon_netxml::Rate) -> Option<u64>| rate.and_then(field).unwrap_or(0);
+        Rate {
+            average: field(|rate| rate.average),
+            peak: field(|rate| rate.peak),
+            burst: field(|rate| rate.burst),
+            floor: field(|rate| rate.floor),
+        }
+    };
+    let of = |pick: fn(&Bandwidth) -> Option<&pontoon_netxml::Rate>| rate(bandwidth.and_then(pick));
+    (of(|bandwidth| bandwidth.inbound.as_ref()), of(|bandwidth| bandwidth.outbound.as_ref()))
+}
+
+fn to_definition(rate: Rate) -> pontoon_netxml::Rate {
+    let set = |value: u64| Some(value).filter(|value| *value > 0);
+    pontoon_netxml::Rate {
+        average: set(rate.average),
+        peak: set(rate.peak),
+        floor: set(rate.floor),
+        burst: set(rate.burst),
+    }
+}
+
 fn info(guest: &Guest, live: &LiveNetwork) -> InterfaceInfo {
+    let port = guest.details.port.as_deref().and_then(|xml| pontoon_netxml::port::parse(xml).ok());
+    let (inbound, outbound) = rates(port.and_then(|port| port.bandwidth).as_ref());
     let kind = guest.kind();
     let source = if kind == "bridge" { live.bridge() } else { &live.network.name };
     InterfaceInfo {
@@ -257,6 +308,8 @@ fn info(guest: &Guest, live: &LiveNetwork) -> InterfaceInfo {
         alias: guest.details.alias.clone(),
         netns: guest.netns.clone(),
         dhcp: document::dhcp_ip(&live.network).is_some(),
+        inbound,
+        outbound,
     }
 }
 

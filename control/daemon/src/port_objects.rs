@@ -101,7 +101,7 @@ impl State {
 }
 
 /// What `net-port-dumpxml` shows: what was said when it was made, and what it is plugged into.
-fn port_of(guest: &Guest, live: &LiveNetwork) -> Answer<NetworkPort> {
+pub(crate) fn port_of(guest: &Guest, live: &LiveNetwork) -> Answer<NetworkPort> {
     let said = guest.details.port.as_deref().map(pontoon_netxml::port::parse).transpose();
     let said = said.map_err(|error| internal(format!("the port's settings: {error}")))?;
     Ok(NetworkPort {

@@ -81,6 +81,9 @@ impl State {
             }
             Request::InterfaceStats { domain, interface } => self.interface_stats(&domain, &interface),
             Request::SetLink { domain, interface, up } => self.set_link(&domain, &interface, up),
+            Request::SetRates { domain, interface, inbound, outbound } => {
+                self.set_rates(&domain, &interface, inbound, outbound)
+            }
             Request::UpdateDevice { domain, xml, file } => self.update_device(&domain, &xml, &file),
             other => self
                 .look_up(&other)

@@ -138,6 +138,15 @@ pub enum Request {
         interface: String,
         up: bool,
     },
+    /// Rates of an interface; a direction that is not given stays, one without an average is taken away.
+    SetRates {
+        domain: String,
+        interface: String,
+        #[serde(default)]
+        inbound: Option<Rate>,
+        #[serde(default)]
+        outbound: Option<Rate>,
+    },
     /// Changes an interface to what an `<interface>` says, where that can change.
     UpdateDevice {
         domain: String,
@@ -411,6 +420,20 @@ pub struct InterfaceInfo {
     pub netns: Option<String>,
     /// Whether DHCP is offered where it is plugged in.
     pub dhcp: bool,
+    #[serde(default)]
+    pub inbound: Rate,
+    #[serde(default)]
+    pub outbound: Rate,
+}
+
+/// `average`, `peak` and `floor` in kB/s, `burst` in KiB; 0 is not set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rate {
+    pub average: u64,
+    pub peak: u64,
+    pub burst: u64,
+    pub floor: u64,
 }
 
 /// As the guest counts: received is what went to the guest.

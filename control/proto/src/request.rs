@@ -50,6 +50,7 @@ impl Request {
             | Self::NetPortCreate { .. }
             | Self::NetPortDelete { .. }
             | Self::SetLink { .. }
+            | Self::SetRates { .. }
             | Self::UpdateDevice { .. }
             | Self::BridgeSet { .. }
             | Self::AttachInterface(_)

@@ -513,6 +513,7 @@ fn interfaces_of_guests_and_their_ports() {
         "domifaddr node-2 --source agent",
         "error: Failed to query for interfaces addresses\nerror: argument unsupported: QEMU guest agent is not configured\n",
     );
+    rates(&virsh);
     ports(&world, &virsh);
     bad(
         &virsh,
@@ -531,6 +532,39 @@ fn interfaces_of_guests_and_their_ports() {
     );
     good(&virsh, &["detach-interface", "node-2", "network"], "Interface detached successfully\n\n");
     bad(&virsh, "domiflist node-2", unknown);
+}
+
+fn rates(virsh: &Program) {
+    let shown = |inbound: [u64; 4], outbound: [u64; 3]| {
+        let names = ["inbound.average", "inbound.peak   ", "inbound.burst  ", "inbound.floor  "];
+        let others = ["outbound.average", "outbound.peak  ", "outbound.burst "];
+        let values = inbound.into_iter().chain(outbound);
+        let lines = names.into_iter().chain(others).zip(values);
+        lines.map(|(name, value)| format!("{name}: {value}\n")).collect::<String>() + "\n"
+    };
+    good(virsh, &["domiftune", "node-2", "vnet0"], &shown([0; 4], [0; 3]));
+    let kept = "warning: <bandwidth> of an interface is kept but has no effect yet\n";
+    check(virsh, &["domiftune", "node-2", "vnet0", "--inbound", "1000,2000,5"], 0, "\n", kept);
+    check(virsh, &["domiftune", "node-2", "vnet0", "--outbound=7"], 0, "\n", kept);
+    good(virsh, &["domiftune", "node-2", MAC], &shown([1000, 2000, 5, 0], [7, 0, 0]));
+    check(virsh, &["domiftune", "node-2", "vnet0", "--inbound", "0"], 0, "\n", kept);
+    good(virsh, &["domiftune", "node-2", "vnet0"], &shown([0; 4], [7, 0, 0]));
+    bad(
+        virsh,
+        "domiftune node-2 vnet0 --inbound ,1",
+        "error: either inbound average or floor is mandatory\n",
+    );
+    bad(
+        virsh,
+        "domiftune node-2 vnet0 --outbound 4294967296",
+        "error: outbound rate larger than maximum 4294967295\n",
+    );
+    bad(
+        virsh,
+        "domiftune node-2 nope",
+        "error: Unable to get number of interface parameters\nerror: invalid argument: 'nope' is not a known \
+         interface\n",
+    );
 }
 
 fn ports(world: &World, virsh: &Program) {

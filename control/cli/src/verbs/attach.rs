@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use pontoon_proto::api::{Attach, Failure, InterfaceInfo, Reply, Request};
+use pontoon_proto::api::{Attach, Failure, InterfaceInfo, Rate, Reply, Request};
 
 use super::guests;
 use super::leases::{self, PATIENCE, wait_for};
@@ -176,16 +176,8 @@ fn unsupported(kind: &str) -> Refusal {
     Refusal::own(format!("No support for {kind} in command 'attach-interface'"))
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Rate {
-    average: u64,
-    peak: u64,
-    burst: u64,
-    floor: u64,
-}
-
 /// `average,peak,burst,floor`; all but the first may be left out or empty.
-fn rate(text: &str) -> Result<Rate, Refusal> {
+pub(crate) fn rate(text: &str) -> Result<Rate, Refusal> {
     let fields: Vec<&str> = text.split(',').collect();
     if fields.len() > 4 {
         return Err(Refusal::own(format!("Rate string '{text}' has too many fields")));
@@ -255,6 +247,10 @@ fn attach(shell: &mut Shell, args: &Args) -> Outcome {
     };
     let mut lease = None;
     if let Some(seconds) = patience {
+        if !gives_leases(shell, domain, &interface)? {
+            let words = format!("interface {interface} is attached, but network {network} gives no leases");
+            return Err(Refusal::own(words));
+        }
         let find = || Ok(leases::of(shell, &network, Some(&mac), failed)?.into_iter().next());
         lease = wait_for(seconds, find)?;
         if lease.is_none() {
@@ -269,6 +265,15 @@ fn attach(shell: &mut Shell, args: &Args) -> Outcome {
     }
     shell.extra("Interface attached successfully\n");
     Ok(())
+}
+
+fn gives_leases(shell: &Shell, domain: &str, interface: &str) -> Result<bool, Refusal> {
+    match shell.call(&Request::Interfaces { domain: Some(domain.to_owned()) })? {
+        Reply::Interfaces { interfaces } => {
+            Ok(interfaces.iter().any(|one| one.interface == interface && one.dhcp))
+        }
+        other => Err(strange(&other)),
+    }
 }
 
 fn detach(shell: &mut Shell, args: &Args) -> Outcome {

@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 
-use pontoon_proto::api::{AddressSource, InterfaceAddresses, InterfaceInfo, InterfaceStats, Reply, Request};
+use pontoon_proto::api::{
+    AddressSource, Failure, InterfaceAddresses, InterfaceInfo, InterfaceStats, Rate, Reply, Request,
+};
 
-use super::attach::{CONFIG, CURRENT, LIVE, PERSISTENT, check_affect, no_domain};
+use super::attach::{CONFIG, CURRENT, LIVE, PERSISTENT, check_affect, no_domain, rate};
 use super::leases::{PATIENCE, wait_for};
 use super::network::read_file;
 use super::shell_verbs::escape_xml;
@@ -102,6 +104,25 @@ pub(crate) const SETLINK: Command = Command {
     examples: &["pontoon domif-setlink node-2 vnet0 down"],
     access: Access::Writes("virDomainUpdateDeviceFlags"),
     run: setlink,
+};
+
+pub(crate) const TUNE: Command = Command {
+    name: "domiftune",
+    help: "get/set parameters of a virtual interface",
+    about: "Get/set parameters of a domain's virtual interface.",
+    options: &[
+        Opt::domain(),
+        INTERFACE,
+        Opt::text("inbound", "control domain's incoming traffics").unwanted(),
+        Opt::text("outbound", "control domain's outgoing traffics").unwanted(),
+        CONFIG,
+        LIVE,
+        CURRENT,
+        Opt::JSON,
+    ],
+    examples: &["pontoon domiftune node-2 vnet0", "pontoon domiftune node-2 vnet0 --inbound 1000,2000,512"],
+    access: Access::Reads,
+    run: tune,
 };
 
 pub(crate) const UPDATE: Command = Command {
@@ -301,6 +322,66 @@ fn setlink(shell: &mut Shell, args: &Args) -> Outcome {
     let request = Request::SetLink { domain: one.domain.clone(), interface: one.interface.clone(), up };
     shell.call_or(&request, || "Failed to update interface link state".to_owned())?;
     shell.extra("Device updated successfully\n");
+    Ok(())
+}
+
+fn tune(shell: &mut Shell, args: &Args) -> Outcome {
+    args.exclusive("current", "live")?;
+    args.exclusive("current", "config")?;
+    let all = of(shell, args)?;
+    let name = args.needed("interface")?;
+    let inbound = args.text("inbound")?.map(rate).transpose()?;
+    if let Some(rate) = inbound {
+        within(rate, "inbound")?;
+        if rate.average == 0 && rate.floor == 0 && (rate.burst > 0 || rate.peak > 0) {
+            return Err(Refusal::own("either inbound average or floor is mandatory"));
+        }
+    }
+    let outbound = args.text("outbound")?.map(rate).transpose()?;
+    if let Some(rate) = outbound {
+        within(rate, "outbound")?;
+        if rate.average == 0 && (rate.burst > 0 || rate.peak > 0) {
+            return Err(Refusal::own("outbound average is mandatory"));
+        }
+        if rate.floor > 0 {
+            return Err(Refusal::own("outbound floor is unsupported yet"));
+        }
+    }
+    if inbound.is_some() || outbound.is_some() {
+        shell.writes("virDomainSetInterfaceParameters")?;
+        let (domain, interface) = (args.needed("domain")?.to_owned(), name.to_owned());
+        let request = Request::SetRates { domain, interface, inbound, outbound };
+        return shell.call_or(&request, || "Unable to set interface parameters".to_owned()).map(drop);
+    }
+    let unknown = || {
+        let message = format!("invalid argument: '{name}' is not a known interface");
+        let failure = Failure { message, detail: None };
+        Refusal::own("Unable to get number of interface parameters").with(failure)
+    };
+    let one = named(&all, name).map_err(|_| unknown())?;
+    if args.has("json") {
+        return shell.json(&serde_json::json!({ "inbound": one.inbound, "outbound": one.outbound }));
+    }
+    let (inbound, outbound) = (one.inbound, one.outbound);
+    for (field, value) in [
+        ("inbound.average", inbound.average),
+        ("inbound.peak", inbound.peak),
+        ("inbound.burst", inbound.burst),
+        ("inbound.floor", inbound.floor),
+        ("outbound.average", outbound.average),
+        ("outbound.peak", outbound.peak),
+        ("outbound.burst", outbound.burst),
+    ] {
+        say(&format!("{field:<15}: {value}\n"));
+    }
+    Ok(())
+}
+
+fn within(rate: Rate, direction: &str) -> Outcome {
+    let most = u64::from(u32::MAX);
+    if [rate.average, rate.peak, rate.burst].into_iter().any(|value| value > most) {
+        return Err(Refusal::own(format!("{direction} rate larger than maximum {most}")));
+    }
     Ok(())
 }
 

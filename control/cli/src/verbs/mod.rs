@@ -57,6 +57,7 @@ pub(crate) static GROUPS: &[Group] = &[
             guests::ADDR,
             guests::LIST,
             guests::STAT,
+            guests::TUNE,
             guests::UPDATE,
         ],
     },
