@@ -126,14 +126,6 @@ impl Network {
         self.subnet_of(ip).map(|_| ip).or_else(behind)
     }
 
-    /// Packets that are not the gateway's own may have to be sent to guests by their addresses.
-    #[must_use]
-    pub fn routes_inside(&self) -> bool {
-        matches!(self.forward, Forward::Route | Forward::Open)
-            || self.subnets.len() > 1
-            || !self.routes.is_empty()
-    }
-
     /// The external address of an inside one, always the same (RFC 4787 REQ-2). `own` is the uplink's.
     #[must_use]
     pub fn external(&self, own: Ipv4Addr, inside: Ipv4Addr) -> Ipv4Addr {

@@ -148,7 +148,7 @@ impl State {
         id: u16,
         frame: &[u8],
     ) -> Result<bool, DropReason> {
-        if network.routes_inside() && self.hear_arp(context, network, id, frame)? {
+        if self.hear_arp(context, network, id, frame)? {
             return Ok(true);
         }
         let request = arp::Packet::parse(frame).filter(|request| network.is_gateway(request.target_ip));

@@ -1,7 +1,5 @@
 //! External ports: who owns them and how they are chosen.
 
-/// First port that may be given out; below are the system ports (RFC 6335 section 6).
-pub(super) const FIRST: u16 = 1024;
 /// Random tries before the range is searched in order.
 pub(super) const TRIES: usize = 64;
 /// Ports looked at in order, a bound on the work one frame can cause.
@@ -77,7 +75,7 @@ pub(super) fn pick(
     range: (u16, u16),
     usable: impl Fn(u16) -> bool,
 ) -> Option<u16> {
-    let (low, high) = (u32::from(range.0.max(FIRST)), u32::from(range.1));
+    let (low, high) = (u32::from(range.0.max(1)), u32::from(range.1));
     let size = (high + 1).checked_sub(low).filter(|&size| size > 0)?;
     if (low..=high).contains(&u32::from(wanted)) && usable(wanted) {
         return Some(wanted);
