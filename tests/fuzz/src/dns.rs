@@ -118,7 +118,8 @@ impl State {
     }
 
     fn query(&mut self, port: u8, transport: Transport, bytes: &[u8]) {
-        let client = Client { network: 0, mac: MAC, ip: GUEST, port: u16::from(port), transport };
+        let port = u16::from(port);
+        let client = Client { network: 0, mac: MAC, ip: GUEST, port, server: GATEWAY, transport };
         match self.forwarder.query(self.now, &self.zone, &OneLease, client, bytes, &mut self.reply) {
             Verdict::Answer(length) => {
                 inspect(&self.reply[..length], Header::parse(bytes).map(|header| header.id));

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use pontoon_engine::PortId;
+use pontoon_engine::snapshot::Subnet;
 use pontoon_sim::frames::{BROADCAST, Ends, parse};
 use pontoon_sim::{GATEWAY, GATEWAY_MAC, GUEST_1, GUEST_2, World};
 use pontoon_wire::dhcp::{Builder, Message, MessageType, code};
@@ -125,4 +126,25 @@ fn guests_share_a_query_and_its_answer() {
         assert_eq!(payload[payload.len() - 10..], [0, 0, 0, 30, 0, 4, 198, 51, 100, 9]);
         assert!(world.take_queries().is_empty() && world.drops().is_empty());
     });
+}
+
+#[test]
+fn every_address_of_the_gateway_answers_for_itself() {
+    let second = Subnet { address: Ipv4Addr::new(10, 24, 10, 1), prefix: 24 };
+    for workers in [1, 4] {
+        let mut world = World::with(workers, 5, 64, |snapshot| {
+            let network = snapshot.networks[0].as_mut().expect("the network");
+            network.subnets.push(second);
+        });
+        let guest = Ipv4Addr::new(10, 24, 10, 7);
+        let ends = Ends::new((MAC_1, guest), (GATEWAY_MAC, second.address));
+        let bare = [&[0, 9, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], b"\x06nobody\0\0\x01\0\x01"].concat();
+        let sent = world.receive(GUEST_1, &ends.udp((3333, 53), &bare));
+        let seen = parse(&sent.first().expect("an answer").1);
+        assert_eq!((seen.source, seen.destination, seen.payload[1]), (second.address, guest, 9));
+        let sent = world.receive(GUEST_1, &ends.tcp((3334, 53), "S", (100, 0), b""));
+        let seen = parse(&sent.first().expect("a handshake").1);
+        assert_eq!((seen.source, seen.ports), (second.address, (53, 3334)));
+        assert!(world.drops().is_empty());
+    }
 }

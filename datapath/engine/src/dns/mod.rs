@@ -47,7 +47,7 @@ pub trait Names {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     Udp,
-    /// connection id of [`tcp::TcpServer`]
+    /// connection id of the [`tcp::TcpServer`] at that address
     Tcp(u32),
 }
 
@@ -58,6 +58,8 @@ pub struct Client {
     pub mac: [u8; 6],
     pub ip: Ipv4Addr,
     pub port: u16,
+    /// the gateway's address that was asked, and answers
+    pub server: Ipv4Addr,
     pub transport: Transport,
 }
 

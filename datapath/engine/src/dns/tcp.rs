@@ -217,6 +217,12 @@ impl TcpServer {
         }
     }
 
+    /// Where it serves.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        self.gateway_ip
+    }
+
     /// An ethernet frame with a TCP segment for the gateway's port 53; others are ignored.
     pub fn receive(&mut self, now_ns: u64, frame: &[u8], transmit: &mut dyn FnMut(&[u8])) {
         let Some(sender) = sender(frame, self.gateway_ip, self.prefix) else {

@@ -44,7 +44,8 @@ pub(super) fn config() -> Config {
 }
 
 pub(super) fn client(port: u16) -> Client {
-    Client { network: 1, mac: [2; 6], ip: Ipv4Addr::new(192, 168, 122, 77), port, transport: Transport::Udp }
+    let (ip, transport) = (Ipv4Addr::new(192, 168, 122, 77), Transport::Udp);
+    Client { network: 1, mac: [2; 6], ip, port, server: GATEWAY, transport }
 }
 
 pub(super) fn question(name: &str, kind: u16, class: u16) -> Vec<u8> {

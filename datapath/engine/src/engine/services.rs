@@ -32,7 +32,8 @@ struct NetworkServices {
     name: alloc::string::String,
     dhcp: Option<dhcp::Server>,
     zone: Option<Zone>,
-    tcp: Option<TcpServer>,
+    /// One an address of the gateway.
+    tcp: Vec<TcpServer>,
     /// What `tcp` was made for.
     mtu: u16,
     /// Leases from disk that wait for the server.
@@ -128,15 +129,20 @@ impl Services {
             }
             (slot, None) => *slot = None,
         }
-        match network.subnet.filter(|_| network.dns.enabled) {
-            Some(subnet) if services.tcp.is_none() || services.mtu != network.mtu => {
+        let mut before = core::mem::take(&mut services.tcp);
+        before.retain(|_| services.mtu == network.mtu);
+        services.mtu = network.mtu;
+        services.tcp = network
+            .subnets
+            .iter()
+            .filter(|_| network.dns.enabled)
+            .map(|subnet| {
+                let kept = before.iter().position(|tcp| tcp.address() == subnet.address);
                 let (address, prefix) = (subnet.address, subnet.prefix);
-                services.tcp = Some(TcpServer::new(network.mac, address, prefix, network.mtu, seed));
-                services.mtu = network.mtu;
-            }
-            Some(_) => {}
-            None => services.tcp = None,
-        }
+                let fresh = || TcpServer::new(network.mac, address, prefix, network.mtu, seed);
+                kept.map_or_else(fresh, |place| before.swap_remove(place))
+            })
+            .collect();
         if services.zone.as_ref().is_none_or(|zone| *zone.config() != network.dns) {
             services.zone = Some(Zone::new(network.dns.clone()));
             self.forwarder.set_cache(id, network.dns.cache_size);
@@ -152,7 +158,8 @@ impl Services {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Time> {
-        let busy = self.networks.iter().any(|n| n.tcp.as_ref().is_some_and(|tcp| tcp.connections() > 0));
+        let mut servers = self.networks.iter().flat_map(|network| &network.tcp);
+        let busy = servers.any(|tcp| tcp.connections() > 0);
         let tick = (busy || !self.clients.is_empty()).then_some(self.tick);
         [tick, self.forwarder.next_timeout().map(Time)].into_iter().flatten().min()
     }
@@ -172,7 +179,8 @@ impl State {
         let payload = gateway::udp_payload(frame, packet).ok_or(DropReason::IpMalformed)?;
         let mac = pontoon_wire::ethernet::source(frame).ok_or(DropReason::Runt)?;
         let transport = Transport::Udp;
-        let client = Client { network: id, mac, ip: packet.source(), port: packet.source_port, transport };
+        let (ip, port, server) = (packet.source(), packet.source_port, packet.destination());
+        let client = Client { network: id, mac, ip, port, server, transport };
         let Services { networks, forwarder, buffer, .. } = &mut self.services;
         let services = networks.get(usize::from(id)).ok_or(DropReason::DnsDropped)?;
         let zone = services.zone.as_ref().ok_or(DropReason::DnsDropped)?;
@@ -210,8 +218,9 @@ impl State {
             return Ok(());
         }
         let (port, now) = (context.ingress, context.now);
-        let tcp = self.services.network(id).tcp.as_mut().ok_or(DropReason::DnsDropped)?;
-        tcp.receive(now.mono.0, frame, &mut |bytes| context.send_plain(port, bytes));
+        for tcp in &mut self.services.network(id).tcp {
+            tcp.receive(now.mono.0, frame, &mut |bytes| context.send_plain(port, bytes));
+        }
         self.dns_tcp_queries(now, context.snapshot, id, context.out);
         Ok(())
     }
@@ -221,11 +230,13 @@ impl State {
         let Services { networks, forwarder, buffer, sockets_per_resolver, ticket, .. } = &mut self.services;
         loop {
             let Some(services) = networks.get_mut(usize::from(id)) else { return };
-            let Some(query) = services.tcp.as_mut().and_then(TcpServer::next_query) else { return };
-            let (conn, peer) = (query.conn, query.peer);
-            let transport = Transport::Tcp(conn);
-            let client = Client { network: id, mac: peer.mac, ip: peer.ip, port: peer.port, transport };
-            let payload = query.payload.to_vec();
+            let asked = |tcp: &mut TcpServer| {
+                let server = tcp.address();
+                tcp.next_query().map(|query| (server, query.conn, query.peer, query.payload.to_vec()))
+            };
+            let Some((server, conn, peer, payload)) = services.tcp.iter_mut().find_map(asked) else { return };
+            let (mac, ip, port) = (peer.mac, peer.ip, peer.port);
+            let client = Client { network: id, mac, ip, port, server, transport: Transport::Tcp(conn) };
             let Some(zone) = &services.zone else { return };
             let names = LeaseNames(services.dhcp.as_ref(), now.unix);
             match forwarder.query(now.mono.0, zone, &names, client, &payload, buffer) {
@@ -240,7 +251,7 @@ impl State {
                 Verdict::Waiting => {}
                 Verdict::Drop(_) => {
                     self.drops.count(DropReason::DnsDropped);
-                    if let Some(tcp) = networks.get_mut(usize::from(id)).and_then(|n| n.tcp.as_mut()) {
+                    if let Some(tcp) = server_of(networks, &client) {
                         tcp.close(conn);
                     }
                 }
@@ -372,39 +383,43 @@ fn deliver(
 ) {
     let Some(network) = snapshot.network(client.network) else { return };
     if let Transport::Tcp(conn) = client.transport {
-        if let Some(tcp) = networks.get_mut(usize::from(client.network)).and_then(|n| n.tcp.as_mut()) {
+        if let Some(tcp) = server_of(networks, &client) {
             tcp.answer(conn, answer);
         }
         poll_tcp(networks, now, snapshot, client.network, out);
         return;
     }
-    let (Some(subnet), Some(port)) = (network.subnet, network.macs.lookup(now.mono, client.mac)) else {
-        return;
-    };
+    let Some(port) = network.macs.lookup(now.mono, client.mac) else { return };
     if !pontoon_wire::put(scratch, UDP_HEADERS, answer) {
         return;
     }
     let macs = (network.mac, client.mac);
-    let datagram = Datagram { macs, source: (subnet.address, 53), destination: (client.ip, client.port) };
+    let datagram = Datagram { macs, source: (client.server, 53), destination: (client.ip, client.port) };
     if let Some(bytes) = datagram.seal(scratch, answer.len()).and_then(|n| scratch.get(..n)) {
         out.transmit(port, FrameRef { vnet: vnet::Header::default(), bytes });
     }
 }
 
-/// Lets the network's TCP stack send what it has.
+/// The TCP stack a client is connected to.
+fn server_of<'n>(networks: &'n mut [NetworkServices], client: &Client) -> Option<&'n mut TcpServer> {
+    let services = networks.get_mut(usize::from(client.network))?;
+    services.tcp.iter_mut().find(|tcp| tcp.address() == client.server)
+}
+
+/// Lets the network's TCP stacks send what they have.
 fn poll_tcp(networks: &mut [NetworkServices], now: Now, snapshot: &Snapshot, id: u16, out: &mut impl Egress) {
-    let tcp = networks.get_mut(usize::from(id)).and_then(|n| n.tcp.as_mut());
-    let (Some(network), Some(tcp)) = (snapshot.network(id), tcp) else { return };
-    if tcp.connections() == 0 {
+    let (Some(network), Some(services)) = (snapshot.network(id), networks.get_mut(usize::from(id))) else {
         return;
+    };
+    for tcp in services.tcp.iter_mut().filter(|tcp| tcp.connections() > 0) {
+        tcp.poll(now.mono.0, &mut |bytes| {
+            let port =
+                pontoon_wire::ethernet::destination(bytes).and_then(|mac| network.macs.lookup(now.mono, mac));
+            if let Some(port) = port {
+                out.transmit(port, FrameRef { vnet: vnet::Header::default(), bytes });
+            }
+        });
     }
-    tcp.poll(now.mono.0, &mut |bytes| {
-        let port =
-            pontoon_wire::ethernet::destination(bytes).and_then(|mac| network.macs.lookup(now.mono, mac));
-        if let Some(port) = port {
-            out.transmit(port, FrameRef { vnet: vnet::Header::default(), bytes });
-        }
-    });
 }
 
 /// Does what the forwarder wants done about a query.

@@ -50,7 +50,8 @@ impl Resolver {
         let epochs = vec![1; self.places.len()];
         forwarder.set_sockets(SOCKETS, &epochs, &|_, _, _| Vec::new());
         let ip = Ipv4Addr::new(192, 168, 122, 77);
-        let client = Client { network: 1, mac: [2; 6], ip, port: 1, transport: Transport::Tcp(1) };
+        let (server, transport) = (Ipv4Addr::new(192, 168, 122, 1), Transport::Tcp(1));
+        let client = Client { network: 1, mac: [2; 6], ip, port: 1, server, transport };
         let (query, mut reply) = (query(name, asked), vec![0; 65_535]);
         match forwarder.query(0, &self.zone, &Nobody, client, &query, &mut reply) {
             Verdict::Forward { socket, .. } => Said::Asked(self.places[usize::from(socket / SOCKETS)]),
