@@ -166,7 +166,7 @@ mod tests {
         };
         for at in 0..whole.len() {
             restored(&whole[..at], &format!("cut at {at}"));
-            for value in [0, b'\n', b' ', b'x', b'7', b'<', 0xff, whole[at] ^ 1, whole[at] ^ 0x20] {
+            for value in [b'\n', b'7', 0xff, whole[at] ^ 1, whole[at] ^ 0x20] {
                 let mut hurt = whole.clone();
                 hurt[at] = value;
                 if hurt != whole {

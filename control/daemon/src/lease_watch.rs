@@ -28,8 +28,8 @@ const SUFFIX: &str = ".leases";
 #[derive(Debug)]
 struct Followed {
     table: Table,
-    /// How much of the file the table knows.
-    offset: u64,
+    /// Parts that may grow, and how much of them the table knows; oldest first.
+    parts: Vec<(PathBuf, u64)>,
 }
 
 /// The logs of active networks by name; clones are the same.
@@ -41,9 +41,20 @@ impl LeaseWatch {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Follows a log from `offset` on, where it holds `leases`.
-    pub(crate) fn begin(&self, network: &str, leases: Vec<Lease>, offset: u64) {
-        self.lock().insert(network.to_owned(), Followed { table: Table::new(leases), offset });
+    /// Follows a log that holds `leases`; `part` grows.
+    pub(crate) fn begin(&self, network: &str, leases: Vec<Lease>, part: &Path) {
+        let offset = std::fs::metadata(part).map_or(0, |data| data.len());
+        let parts = vec![(part.to_owned(), offset)];
+        self.lock().insert(network.to_owned(), Followed { table: Table::new(leases), parts });
+    }
+
+    /// Another part grows from now on, and the one before perhaps for a while.
+    pub(crate) fn rotate(&self, network: &str, part: &Path) {
+        if let Some(followed) = self.lock().get_mut(network) {
+            let done = followed.parts.len().saturating_sub(1);
+            followed.parts.drain(..done);
+            followed.parts.push((part.to_owned(), 0));
+        }
     }
 
     pub(crate) fn end(&self, network: &str) {
@@ -51,32 +62,15 @@ impl LeaseWatch {
     }
 
     /// Reads on; true when there may be more.
-    fn read_on(
-        &self,
-        network: &str,
-        path: &Path,
-        told: &mut dyn FnMut(LeaseChange, &Lease),
-    ) -> io::Result<bool> {
+    fn read_on(&self, network: &str, told: &mut dyn FnMut(LeaseChange, &Lease)) -> io::Result<bool> {
         let mut followed = self.lock();
-        let Some(followed) = followed.get_mut(network) else { return Ok(false) };
-        let mut file = File::open(path)?;
-        if file.metadata()?.len() < followed.offset {
-            // Somebody cut it; what was known stays known.
-            followed.offset = 0;
+        let Some(Followed { table, parts }) = followed.get_mut(network) else { return Ok(false) };
+        for (path, offset) in parts {
+            if read_part(path, offset, table, told)? {
+                return Ok(true);
+            }
         }
-        file.seek(SeekFrom::Start(followed.offset))?;
-        let mut bytes = Vec::new();
-        file.take(CHUNK).read_to_end(&mut bytes)?;
-        let full = bytes.len() as u64 == CHUNK;
-        let end = bytes.iter().rposition(|byte| *byte == b'\n').map(|at| at + 1);
-        // No line is that long: what has no end within a chunk is junk.
-        let whole = end.unwrap_or(if full { bytes.len() } else { 0 });
-        for line in bytes.get(..whole).unwrap_or_default().split(|byte| *byte == b'\n') {
-            // A line that is damaged says nothing here either.
-            let _ = followed.table.line(line, told);
-        }
-        followed.offset += whole as u64;
-        Ok(full)
+        Ok(false)
     }
 
     fn networks(&self) -> Vec<String> {
@@ -96,6 +90,33 @@ impl LeaseWatch {
     }
 }
 
+/// Reads a chunk of whole lines; true when there may be more.
+fn read_part(
+    path: &Path,
+    offset: &mut u64,
+    table: &mut Table,
+    told: &mut dyn FnMut(LeaseChange, &Lease),
+) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    if file.metadata()?.len() < *offset {
+        // Somebody cut it; what was known stays known.
+        *offset = 0;
+    }
+    file.seek(SeekFrom::Start(*offset))?;
+    let mut bytes = Vec::new();
+    file.take(CHUNK).read_to_end(&mut bytes)?;
+    let full = bytes.len() as u64 == CHUNK;
+    let end = bytes.iter().rposition(|byte| *byte == b'\n').map(|at| at + 1);
+    // No line is that long: what has no end within a chunk is junk.
+    let whole = end.unwrap_or(if full { bytes.len() } else { 0 });
+    for line in bytes.get(..whole).unwrap_or_default().split(|byte| *byte == b'\n') {
+        // A line that is damaged says nothing here either.
+        let _ = table.line(line, told);
+    }
+    *offset += whole as u64;
+    Ok(full)
+}
+
 /// Starts the thread that follows the logs. It ends with the process.
 pub(crate) fn start(shared: Arc<Shared>) -> io::Result<()> {
     let (watch, events, dir) = {
@@ -104,7 +125,7 @@ pub(crate) fn start(shared: Arc<Shared>) -> io::Result<()> {
     };
     let inotify = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
     inotify::add_watch(&inotify, &dir, inotify::WatchFlags::MODIFY | inotify::WatchFlags::MOVED_TO)?;
-    let reporter = Reporter { shared, watch, events, dir };
+    let reporter = Reporter { shared, watch, events };
     std::thread::Builder::new().name("lease-watch".into()).spawn(move || reporter.run(&inotify)).map(drop)
 }
 
@@ -112,7 +133,6 @@ struct Reporter {
     shared: Arc<Shared>,
     watch: LeaseWatch,
     events: Events,
-    dir: PathBuf,
 }
 
 impl Reporter {
@@ -140,13 +160,12 @@ impl Reporter {
     }
 
     fn read(&self, network: &str) {
-        let path = self.dir.join(format!("{network}{SUFFIX}"));
         loop {
             let mut told = |change, lease: &Lease| self.tell(network, change, lease);
-            match self.watch.read_on(network, &path, &mut told) {
+            match self.watch.read_on(network, &mut told) {
                 Ok(true) => {}
                 Ok(false) => return,
-                Err(error) => return tracing::debug!("{}: {error}", path.display()),
+                Err(error) => return tracing::debug!("lease log of network '{network}': {error}"),
             }
         }
     }
@@ -166,10 +185,17 @@ fn changed(inotify: &OwnedFd) -> Vec<String> {
     let mut reader = inotify::Reader::new(inotify, &mut buffer);
     let mut names: Vec<String> = Vec::new();
     while let Ok(event) = reader.next() {
-        let name = event.file_name().and_then(|name| name.to_str().ok()?.strip_suffix(SUFFIX));
+        let name = event.file_name().and_then(|name| network_of(name.to_str().ok()?));
         names.extend(name.map(str::to_owned).filter(|name| !names.contains(name)));
     }
     names
+}
+
+/// `NAME.leases` and `NAME.leases.1` are of NAME.
+fn network_of(file: &str) -> Option<&str> {
+    let (name, number) = file.rsplit_once('.')?;
+    let file = if number.bytes().all(|byte| byte.is_ascii_digit()) { name } else { file };
+    file.strip_suffix(SUFFIX)
 }
 
 #[cfg(test)]
@@ -183,14 +209,14 @@ mod tests {
         let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("pontoon-watch-{}-{number}.leases", std::process::id()));
         let watch = LeaseWatch::default();
-        watch.begin("n", known, 0);
         let mut file = File::create(&path).expect("log");
+        watch.begin("n", known, &path);
         let mut all = Vec::new();
         for part in parts {
             std::io::Write::write_all(&mut file, part).expect("write");
             let mut heard = Vec::new();
             let mut note = |change, lease: &Lease| heard.push((change, lease.ip.octets()[3]));
-            while watch.read_on("n", &path, &mut note).expect("read") {}
+            while watch.read_on("n", &mut note).expect("read") {}
             all.push(heard);
         }
         std::fs::remove_file(&path).expect("remove");
@@ -230,9 +256,44 @@ mod tests {
     }
 
     #[test]
+    fn a_log_is_followed_from_part_to_part() {
+        let path = std::env::temp_dir().join(format!("pontoon-watch-parts-{}.leases", std::process::id()));
+        let parts = [path.clone(), path.with_extension("leases.1"), path.with_extension("leases.2")];
+        let mut files = parts.each_ref().map(|part| File::create(part).expect("part"));
+        let watch = LeaseWatch::default();
+        let heard = || {
+            let mut heard = Vec::new();
+            let mut note = |_, lease: &Lease| heard.push(lease.ip.octets()[3]);
+            while watch.read_on("n", &mut note).expect("read") {}
+            heard
+        };
+        let mut write = |part: usize, last| {
+            std::io::Write::write_all(&mut files[part], &line(&lease(last, 0))).expect("write");
+        };
+        watch.begin("n", Vec::new(), &parts[0]);
+        write(0, 2);
+        watch.rotate("n", &parts[1]);
+        write(0, 3);
+        write(1, 4);
+        assert_eq!(heard(), [2, 3, 4], "the datapath came to the new part late");
+        watch.rotate("n", &parts[2]);
+        write(1, 5);
+        write(2, 6);
+        assert_eq!(heard(), [5, 6]);
+        for part in parts {
+            std::fs::remove_file(part).expect("remove");
+        }
+        assert_eq!(network_of("a.b.leases.12"), Some("a.b"));
+        assert_eq!(
+            (network_of("a.leases"), network_of("a.leases.bak"), network_of("x")),
+            (Some("a"), None, None)
+        );
+    }
+
+    #[test]
     fn leases_end_in_their_time() {
         let watch = LeaseWatch::default();
-        watch.begin("n", vec![lease(2, 100), lease(3, 0), lease(4, 130)], 0);
+        watch.begin("n", vec![lease(2, 100), lease(3, 0), lease(4, 130)], Path::new("/nonexistent"));
         let ended = |now| {
             let mut ended = Vec::new();
             watch.expire(now, &mut |network, change, lease| {
@@ -246,7 +307,7 @@ mod tests {
         assert_eq!(watch.quiet(100), Duration::from_secs(30));
         assert_eq!(ended(1000), [("n".to_owned(), LeaseChange::Expired, 4)]);
         assert_eq!(watch.quiet(1000), LONGEST, "one is for ever");
-        watch.begin("n", vec![lease(2, 100)], 0);
+        watch.begin("n", vec![lease(2, 100)], Path::new("/nonexistent"));
         watch.end("n");
         assert_eq!(ended(1000), []);
     }

@@ -3,13 +3,16 @@
 //! A line is eight hex digits of the CRC-32 (IEEE) of the JSON, a space, the JSON and a line feed. The JSON is a
 //! lease or `{"remove":"IP"}`; the last line about an address wins. A line that does not check is skipped, and what
 //! it said is taken from the other file.
+//!
+//! A log that has grown is continued in `NAME.leases.1` and so on. All parts are read one after the other; those the
+//! datapath no longer writes to are folded into the first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pontoon_proto::api::LeaseInfo;
@@ -42,25 +45,61 @@ impl Entry {
 pub(crate) struct Log {
     pub(crate) leases: Vec<Lease>,
     pub(crate) damaged: Vec<Vec<u8>>,
-    /// Of the log itself, in bytes.
-    pub(crate) length: u64,
 }
 
 /// Reads the log; a missing file is an empty log.
 pub(crate) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Log> {
-    let copy = || disk.read(&with_suffix(path, COPY));
-    match (disk.read(path), copy()) {
-        (Ok(bytes), copy) => {
-            let copy = copy.map_or_else(|_| Half::default(), |copy| parse(&copy));
-            Ok(Log { length: bytes.len() as u64, ..merge(&parse(&bytes), &copy) })
-        }
-        (Err(_), Ok(copy)) if disk.is_there(path) => Ok(merge(&parse(&copy), &Half::default())),
+    read_parts(disk, &parts(disk, path))
+}
+
+fn read_parts(disk: &dyn Disk, parts: &[PathBuf]) -> io::Result<Log> {
+    let mut whole = Half::default();
+    for part in parts {
+        let half = read_part(disk, part)?;
+        whole.entries.extend(half.entries);
+        whole.damaged.extend(half.damaged);
+    }
+    Ok(Log { leases: replay(whole.entries.into_iter()), damaged: whole.damaged })
+}
+
+/// One part of a log and its copy.
+fn read_part(disk: &dyn Disk, path: &Path) -> io::Result<Half> {
+    let copy = disk.read(&with_suffix(path, COPY)).map(|bytes| parse(&bytes));
+    match (disk.read(path), copy) {
+        (Ok(bytes), copy) => Ok(merge(parse(&bytes), copy.unwrap_or_default())),
+        (Err(_), Ok(copy)) if disk.is_there(path) => Ok(copy),
         (Err(error), _) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(Log::default()),
+        _ => Ok(Half::default()),
     }
 }
 
-/// One file, read line by line.
+/// The parts of a log, oldest first; the last one is written to. Those of a log that was removed are none of it.
+pub(crate) fn parts(disk: &dyn Disk, path: &Path) -> Vec<PathBuf> {
+    let mut all = vec![path.to_owned()];
+    if disk.is_there(path) {
+        let numbers = later(disk, path).into_iter().filter(|number| disk.is_there(&part(path, *number)));
+        all.extend(numbers.map(|number| part(path, number)));
+    }
+    all
+}
+
+fn part(path: &Path, number: u32) -> PathBuf {
+    with_suffix(path, &format!(".{number}"))
+}
+
+/// The numbers of parts of which there is a file or a copy.
+fn later(disk: &dyn Disk, path: &Path) -> BTreeSet<u32> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return BTreeSet::new();
+    };
+    let number = |file: &String| {
+        let rest = file.strip_prefix(name)?.strip_prefix('.')?;
+        rest.strip_suffix(COPY).unwrap_or(rest).parse().ok()
+    };
+    disk.list(dir).unwrap_or_default().iter().filter_map(number).collect()
+}
+
+/// What is read line by line.
 #[derive(Default)]
 struct Half {
     entries: Vec<Entry>,
@@ -79,17 +118,19 @@ fn parse(bytes: &[u8]) -> Half {
 }
 
 /// The file that says more counts, and the other one for addresses it says nothing of.
-fn merge(one: &Half, other: &Half) -> Log {
+fn merge(one: Half, other: Half) -> Half {
     let weight = |half: &Half| (half.entries.len(), std::cmp::Reverse(half.damaged.len()));
-    let (more, less) = if weight(one) >= weight(other) { (one, other) } else { (other, one) };
-    let said: BTreeSet<Ipv4Addr> = more.entries.iter().map(Entry::ip).collect();
-    let rest = less.entries.iter().filter(|entry| !said.contains(&entry.ip()));
+    let (more, less) = if weight(&one) >= weight(&other) { (one, other) } else { (other, one) };
+    let mut entries = Vec::new();
     // Without damage the shorter file only lacks its end.
-    let rest = rest.filter(|_| !more.damaged.is_empty());
-    let leases = replay(rest.chain(&more.entries).cloned());
-    let mut damaged = [one.damaged.clone(), other.damaged.clone()].concat();
-    damaged.dedup();
-    Log { leases, damaged, length: 0 }
+    if !more.damaged.is_empty() {
+        let said: BTreeSet<Ipv4Addr> = more.entries.iter().map(Entry::ip).collect();
+        entries.extend(less.entries.into_iter().filter(|entry| !said.contains(&entry.ip())));
+    }
+    entries.extend(more.entries);
+    let mut damaged = more.damaged;
+    damaged.extend(less.damaged.into_iter().filter(|line| !damaged.contains(line)).collect::<Vec<_>>());
+    Half { entries, damaged }
 }
 
 fn replay(entries: impl Iterator<Item = Entry>) -> Vec<Lease> {
@@ -199,9 +240,19 @@ pub(crate) fn current(leases: Vec<Lease>, now: u64) -> Vec<Lease> {
     leases.into_iter().filter(|lease| lease.expiry == 0 || lease.expiry > now).collect()
 }
 
-/// Rewrites both files without what is expired, replaced or damaged. Damaged lines are set aside.
+/// Makes one part of all, without what is expired, replaced or damaged. Damaged lines are set aside. Only for a log
+/// nobody writes to.
 pub(crate) fn compact(disk: &dyn Disk, path: &Path) -> io::Result<Log> {
-    let mut log = read(disk, path)?;
+    let log = fold(disk, path, &parts(disk, path))?;
+    for number in later(disk, path) {
+        forget_part(disk, &part(path, number));
+    }
+    Ok(log)
+}
+
+/// Rewrites the first part so that it says all that these do.
+fn fold(disk: &dyn Disk, path: &Path, parts: &[PathBuf]) -> io::Result<Log> {
+    let mut log = read_parts(disk, parts)?;
     if !log.damaged.is_empty() {
         let mut lines = log.damaged.join(&b'\n');
         lines.push(b'\n');
@@ -216,7 +267,6 @@ pub(crate) fn compact(disk: &dyn Disk, path: &Path) -> io::Result<Log> {
     for lease in &log.leases {
         text.push_str(&format_line(lease)?);
     }
-    log.length = text.len() as u64;
     disk.replace(path, text.as_bytes())?;
     let copy = with_suffix(path, COPY);
     if let Err(error) = disk.replace(&copy, text.as_bytes()) {
@@ -225,15 +275,47 @@ pub(crate) fn compact(disk: &dyn Disk, path: &Path) -> io::Result<Log> {
     Ok(log)
 }
 
-/// Both files, to be appended to; the log alone if its copy cannot be opened.
-pub(crate) fn open(path: &Path) -> io::Result<Vec<File>> {
+fn forget_part(disk: &dyn Disk, part: &Path) {
+    for file in [part.to_owned(), with_suffix(part, COPY)] {
+        if let Err(error) = disk.remove(&file) {
+            tracing::warn!("{} cannot be removed: {error}", file.display());
+        }
+    }
+}
+
+/// Begins a new part, and folds those before the one that was written to until now: the datapath may still be at
+/// that one.
+pub(crate) fn rotate(disk: &dyn Disk, path: &Path) -> io::Result<PathBuf> {
+    let parts = parts(disk, path);
+    let numbers = later(disk, path);
+    if let [folded @ .., _last] = parts.as_slice()
+        && folded.len() > 1
+    {
+        fold(disk, path, folded)?;
+        folded.iter().skip(1).for_each(|part| forget_part(disk, part));
+    }
+    let next = part(path, numbers.last().map_or(1, |number| number + 1));
+    // The copy may be missing, the part itself not.
+    disk.replace(&next, b"")?;
+    Ok(next)
+}
+
+/// The part that is written to and its copy, to be appended to; without the copy if it cannot be opened.
+pub(crate) fn open(part: &Path) -> io::Result<Vec<File>> {
     let open = |path: &Path| OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-    let mut files = vec![open(path)?];
-    match open(&with_suffix(path, COPY)) {
+    let mut files = vec![open(part)?];
+    match open(&with_suffix(part, COPY)) {
         Ok(copy) => files.push(copy),
-        Err(error) => tracing::warn!("the copy of {} cannot be opened: {error}", path.display()),
+        Err(error) => tracing::warn!("the copy of {} cannot be opened: {error}", part.display()),
     }
     Ok(files)
+}
+
+/// Removes all of a log.
+pub(crate) fn remove(disk: &dyn Disk, path: &Path) {
+    let later = later(disk, path);
+    forget_part(disk, path);
+    later.into_iter().for_each(|number| forget_part(disk, &part(path, number)));
 }
 
 /// A lease as the API shows it.
@@ -260,184 +342,5 @@ pub(crate) fn crc32(bytes: &[u8]) -> u32 {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use crate::disk_fake::{FakeDisk, Fault};
-
-    pub(crate) fn lease(last: u8, expiry: u64) -> Lease {
-        Lease {
-            ip: Ipv4Addr::new(192, 168, 122, last),
-            mac: [0x52, 0x54, 0, 0, 0, last],
-            client_id: Some(vec![1, 2, last]),
-            hostname: Some(format!("guest{last}")),
-            expiry,
-        }
-    }
-
-    pub(crate) fn line(lease: &Lease) -> Vec<u8> {
-        format_line(lease).expect("line").into_bytes()
-    }
-
-    /// The line that takes an address of [`lease`] away.
-    pub(crate) fn removal(last: u8) -> Vec<u8> {
-        let json = format!(r#"{{"remove":"192.168.122.{last}"}}"#);
-        format!("{:08x} {json}\n", crc32(json.as_bytes())).into_bytes()
-    }
-
-    fn log_of(leases: &[Lease]) -> Vec<u8> {
-        leases.iter().map(|lease| format_line(lease).expect("line")).collect::<String>().into_bytes()
-    }
-
-    #[test]
-    fn the_checksum_is_the_usual_one() {
-        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
-    }
-
-    #[test]
-    fn a_client_that_moved_leaves_its_old_address_but_not_to_take_anothers() {
-        let moved = Lease { ip: Ipv4Addr::new(192, 168, 122, 9), ..lease(2, 30) };
-        let heir = Lease { ip: Ipv4Addr::new(192, 168, 122, 2), ..lease(3, 40) };
-        let again = Lease { ip: Ipv4Addr::new(192, 168, 122, 10), ..lease(2, 50) };
-        let log = alone(&log_of(&[lease(2, 0), moved.clone()]));
-        assert_eq!(log.leases, [moved]);
-        let log = alone(&log_of(&[lease(2, 20), heir.clone(), again.clone()]));
-        assert_eq!(log.leases, [heir, again]);
-    }
-
-    #[test]
-    fn the_last_line_about_an_address_wins_and_remove_removes() {
-        let mut bytes = log_of(&[lease(2, 10), lease(3, 10), lease(2, 20)]);
-        bytes.extend(removal(3));
-        assert_eq!(alone(&bytes), Log { leases: vec![lease(2, 20)], ..Log::default() });
-    }
-
-    #[test]
-    fn damage_at_any_byte_costs_at_most_the_lines_it_touches() {
-        let all = [lease(2, 0), lease(3, 0), lease(4, 0)];
-        let bytes = log_of(&all);
-        for at in 0..bytes.len() {
-            for value in [0, b'\n', b'x', 0xff, bytes[at] ^ 1] {
-                let mut hurt = bytes.clone();
-                hurt[at] = value;
-                let log = alone(&hurt);
-                assert!(log.leases.iter().all(|lease| all.contains(lease)), "offset {at}");
-                assert!(!log.leases.is_empty(), "offset {at}");
-                if value != bytes[at]
-                    && bytes[at] != b'\n'
-                    && value != b'\n'
-                    && !bytes[at].is_ascii_hexdigit()
-                {
-                    assert_eq!(log.leases.len(), 2, "offset {at}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_log_cut_at_any_byte_keeps_the_whole_lines_before() {
-        let bytes = log_of(&[lease(2, 0), lease(3, 0)]);
-        let first = format_line(&lease(2, 0)).expect("line").len();
-        for cut in 0..bytes.len() {
-            let expected = usize::from(cut >= first - 1) + usize::from(cut >= bytes.len() - 1);
-            assert_eq!(alone(&bytes[..cut]).leases.len(), expected, "cut at {cut}");
-        }
-    }
-
-    #[test]
-    fn expired_leases_are_hidden_infinite_ones_are_not() {
-        assert_eq!(current(vec![lease(2, 5), lease(3, 0), lease(4, 6)], 5), vec![lease(3, 0), lease(4, 6)]);
-    }
-
-    /// A log whose copy is missing.
-    fn alone(bytes: &[u8]) -> Log {
-        merge(&parse(bytes), &Half::default())
-    }
-
-    /// A disk with a log and its copy.
-    fn disk(log: &[u8], copy: &[u8]) -> FakeDisk {
-        let disk = FakeDisk::default();
-        disk.write(path(), log).expect("write");
-        disk.write(&with_suffix(path(), COPY), copy).expect("write");
-        disk.settle();
-        disk
-    }
-
-    fn path() -> &'static Path {
-        Path::new("/leases/n.leases")
-    }
-
-    #[test]
-    fn damage_at_any_byte_of_either_file_costs_no_lease() {
-        let mut bytes = log_of(&[lease(2, 10), lease(3, 0), lease(4, 0), lease(2, 0)]);
-        bytes.extend(removal(3));
-        let expected = [lease(2, 0), lease(4, 0)];
-        for at in 0..bytes.len() {
-            let mut hurts = vec![bytes[..at].to_vec()];
-            for value in [0, b'\n', b'x', 0xff, bytes[at] ^ 1] {
-                let mut hurt = bytes.clone();
-                hurt[at] = value;
-                hurts.push(hurt);
-            }
-            for hurt in hurts {
-                for disk in [disk(&hurt, &bytes), disk(&bytes, &hurt)] {
-                    assert_eq!(compact(&disk, path()).expect("compact").leases, expected, "offset {at}");
-                    assert_eq!(read(&disk, path()).expect("read").leases, expected, "offset {at}, again");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn damage_in_both_files_costs_what_both_have_lost() {
-        let hurt = |line: usize| {
-            let mut lines: Vec<Vec<u8>> =
-                [lease(2, 0), lease(3, 0), lease(4, 0)].map(|l| log_of(&[l])).into();
-            lines[line][12] ^= 1;
-            lines.concat()
-        };
-        let log = read(&disk(&hurt(0), &hurt(2)), path()).expect("read");
-        assert_eq!((log.leases.len(), log.damaged.len()), (3, 2));
-        let log = read(&disk(&hurt(1), &hurt(1)), path()).expect("read");
-        assert_eq!((log.leases, log.damaged.len()), (vec![lease(2, 0), lease(4, 0)], 1));
-    }
-
-    #[test]
-    fn compaction_keeps_what_is_valid_and_sets_the_rest_aside() {
-        let mut bytes = log_of(&[lease(2, 1), lease(3, 0)]);
-        bytes.extend(b"garbage\n");
-        let disk = disk(&bytes, &bytes);
-        let log = compact(&disk, path()).expect("compact");
-        assert_eq!((log.leases, log.damaged), (vec![lease(3, 0)], vec![b"garbage".to_vec()]));
-        assert_eq!(disk.read(path()).expect("read"), log_of(&[lease(3, 0)]));
-        assert_eq!(disk.read(Path::new("/leases/n.leases.bad-1")).expect("aside"), b"garbage\n");
-    }
-
-    #[test]
-    fn a_log_that_was_removed_is_empty_whatever_its_copy_says() {
-        let disk = disk(b"", &log_of(&[lease(2, 0)]));
-        disk.remove(path()).expect("remove");
-        assert_eq!(read(&disk, path()).expect("read"), Log::default());
-    }
-
-    #[test]
-    fn compaction_that_is_cut_short_or_fails_at_any_step_loses_no_lease() {
-        let bytes = log_of(&[lease(2, 10), lease(3, 0), lease(4, 0), lease(2, 0), lease(9, 1)]);
-        let expected = [lease(2, 0), lease(3, 0), lease(4, 0)];
-        let held = |disk: &FakeDisk| current(read(disk, path()).expect("read").leases, now());
-        for fault in [Fault::Crash, Fault::Full, Fault::Broken] {
-            for at in 1.. {
-                let disk = disk(&bytes, &bytes);
-                disk.fail(Some((at, fault)));
-                let done = compact(&disk, path());
-                if disk.steps() < at {
-                    assert!(done.is_ok() && at > 6, "{at} steps");
-                    break;
-                }
-                assert_eq!(held(&disk), expected, "{fault:?} at {at}");
-                for later in disk.after_crash() {
-                    assert_eq!(held(&later), expected, "{fault:?} at {at}");
-                }
-            }
-        }
-    }
-}
+#[path = "leases_tests.rs"]
+pub(crate) mod tests;

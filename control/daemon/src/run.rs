@@ -158,6 +158,7 @@ impl Daemon {
             return TICK;
         }
         state.repair();
+        state.rotate_leases();
         if state.resolvers.follow()
             && let Err(failure) = state.apply()
         {

@@ -1,13 +1,14 @@
 //! All that control knows, behind one lock, and the one way to change what the datapath runs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use pontoon_netxml::Network;
 use pontoon_proto::codec::MAX_FDS;
-use pontoon_proto::message::{PortKind, ToDatapath};
+use pontoon_proto::message::{Lease, PortKind, ToDatapath};
 
 use crate::events::Events;
 use crate::failure::{Answer, internal, operation};
@@ -19,6 +20,9 @@ use crate::live::Live;
 use crate::resolvers::Resolvers;
 use crate::store::Store;
 use crate::{defaults, dns, document, netlink};
+
+/// Bytes of a lease log, or of its last part, from which on it is continued in another part.
+const MAX_LOG: u64 = 1 << 20;
 
 /// Descriptors of a port, kept so that the device outlives the datapath.
 pub(crate) struct Held {
@@ -132,10 +136,34 @@ impl State {
         let opened = compacted.and_then(|log| Ok((leases::open(&path)?, log)));
         let (files, log) =
             opened.map_err(|error| internal(format!("cannot write '{}': {error}", path.display())))?;
+        self.lease_watch.begin(&network.name, log.leases.clone(), &path);
+        self.hand_log(id, files, log.leases)
+    }
+
+    fn hand_log(&self, id: u16, files: Vec<File>, leases: Vec<Lease>) -> Answer<()> {
         let files: Vec<OwnedFd> = files.into_iter().map(OwnedFd::from).collect();
-        self.lease_watch.begin(&network.name, log.leases.clone(), log.length);
-        let message = ToDatapath::LeaseLog { network: id, leases: log.leases };
-        self.link()?.send(&message, &files)
+        self.link()?.send(&ToDatapath::LeaseLog { network: id, leases }, &files)
+    }
+
+    /// Continues lease logs that have grown in a new part.
+    pub(crate) fn rotate_leases(&self) {
+        for live in self.live.networks.iter().filter(|live| document::dhcp_ip(&live.network).is_some()) {
+            let path = self.store.leases(&live.network.name);
+            let parts = leases::parts(self.store.disk(), &path);
+            let length = |part: &PathBuf| std::fs::metadata(part).map_or(0, |data| data.len());
+            if parts.last().map_or(0, length) < MAX_LOG {
+                continue;
+            }
+            let next = leases::rotate(self.store.disk(), &path).map_err(internal);
+            let handed = next.and_then(|next| {
+                let files = leases::open(&next).map_err(internal)?;
+                self.lease_watch.rotate(&live.network.name, &next);
+                self.hand_log(live.id, files, Vec::new())
+            });
+            if let Err(failure) = handed {
+                tracing::error!("lease log of network '{}': {}", live.network.name, failure.message);
+            }
+        }
     }
 
     fn send_resolvers(&self) -> Answer<()> {
@@ -152,10 +180,11 @@ impl State {
     pub(crate) fn follow_leases(&self) {
         for live in &self.live.networks {
             let path = self.store.leases(&live.network.name);
+            let parts = leases::parts(self.store.disk(), &path);
             match leases::read(self.store.disk(), &path) {
                 Ok(log) => {
                     let current = leases::current(log.leases, leases::now());
-                    self.lease_watch.begin(&live.network.name, current, log.length);
+                    self.lease_watch.begin(&live.network.name, current, parts.last().unwrap_or(&path));
                 }
                 Err(error) => tracing::error!("cannot read '{}': {error}", path.display()),
             }

@@ -172,9 +172,7 @@ impl Store {
 
     /// Removes what is known of a network's guests.
     pub(crate) fn remove_leases(&self, name: &str) {
-        let path = self.leases(name);
-        self.tidy(&path);
-        self.tidy(&with_suffix(&path, COPY));
+        crate::leases::remove(self.disk(), &self.leases(name));
     }
 
     pub(crate) fn autostart(&self, name: &str) -> bool {

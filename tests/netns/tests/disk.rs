@@ -1,9 +1,10 @@
 //! Files that a bad disk has cut or changed: the daemon starts, and knows what it knew.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
-use pontoon_netns_tests::{Setup, World, xml};
+use pontoon_netns_tests::{Setup, World, until, xml};
 use rustix::process::Signal;
 
 const MAC: &str = "52:54:00:d7:8d:61";
@@ -74,4 +75,33 @@ fn a_damaged_note_of_what_runs_cuts_nobody_off() {
     }
     assert!(world.pings("host", &address));
     assert!(Path::new(&world.path("run/live.json.bak")).exists());
+}
+
+#[test]
+fn a_lease_log_that_has_grown_goes_on_in_another_file() {
+    let Some(mut world) = World::new(&Setup::default()) else { return };
+    world.start_network("natntw", &xml::natntw());
+    let one = world.guest("g1", "natntw", "eth0", MAC);
+    let (log, part) = (world.path("state/leases/natntw.leases"), world.path("state/leases/natntw.leases.1"));
+    // Empty lines mean nothing.
+    let mut end = fs::OpenOptions::new().append(true).open(&log).expect("lease log");
+    end.write_all(&vec![b'\n'; 1 << 20]).expect("write");
+    until("another part is begun", 30, || part.exists().then_some(()));
+    let length = fs::metadata(&log).expect("lease log").len();
+    let two = world.guest("g2", "natntw", "eth0", "52:54:00:c6:3c:03");
+    assert_eq!(fs::metadata(&log).expect("lease log").len(), length);
+    let both = |world: &World| {
+        let leases = world.works(&["net-dhcp-leases", "natntw"]);
+        assert!(leases.contains(&one) && leases.contains(&two), "{leases}");
+    };
+    both(&world);
+    world.stop_daemon(Signal::KILL);
+    world.start_daemon();
+    both(&world);
+    world.stop_daemon(Signal::TERM);
+    world.start_daemon();
+    both(&world);
+    let _ = world.works(&["net-start", "natntw"]);
+    both(&world);
+    assert!(!part.exists() && fs::metadata(&log).expect("lease log").len() < 1000, "it was made one again");
 }
