@@ -291,6 +291,40 @@ fn nobody_outside_reaches_a_guest_by_its_own_address() {
 }
 
 #[test]
+fn somebody_outside_is_told_when_a_packet_of_its_session_is_too_old_or_too_long() {
+    for workers in [1, 2, 4] {
+        let narrow = |snapshot: &mut pontoon_engine::Snapshot| {
+            snapshot.networks.iter_mut().flatten().for_each(|network| network.mtu = 1400);
+        };
+        let mut world = World::with(workers, 8, 256, narrow);
+        world.receive(GUEST_1, &out(SERVER).udp((5000, 53), b"open"));
+        only(&answer_arp(&mut world), UPLINK);
+        let ends = Ends::new((SERVER_MAC, SERVER), (UPLINK_MAC, EXTERNAL));
+        let old = Ends { ttl: 1, ..ends }.udp((53, 5000), b"an answer");
+        let long = Ends { dont_fragment: true, ..ends }.udp((53, 5000), &[7; 1400]);
+        for (frame, expected) in [(old, (11, 0, 0)), (long, (3, 4, 1400))] {
+            let seen = only(&world.receive(UPLINK, &frame), UPLINK);
+            assert_eq!(
+                (seen.macs, seen.source, seen.destination),
+                ((UPLINK_MAC, SERVER_MAC), EXTERNAL, SERVER)
+            );
+            assert_eq!((seen.ports.0, seen.ports.1, seen.rest.1), expected);
+            assert_eq!(
+                seen.payload,
+                frame[14..].iter().copied().take(548).collect::<Vec<_>>(),
+                "as it was sent"
+            );
+        }
+        // Without a session nobody is told.
+        let strange = Ends { ttl: 1, ..ends }.udp((53, 5001), b"");
+        assert_eq!(world.receive(UPLINK, &strange), []);
+        let fits = only(&world.receive(UPLINK, &ends.udp((53, 5000), b"an answer")), GUEST_1);
+        assert_eq!(fits.destination, IP_1);
+        assert_eq!(world.drops(), [("fragmentation_needed", 1), ("nat_no_session", 1), ("ttl_expired", 1)]);
+    }
+}
+
+#[test]
 fn nobody_outside_passes_for_a_guest_with_the_external_address_as_source() {
     each(|mut world| {
         world.receive(GUEST_1, &out(SERVER).udp((5000, 53), b"open"));

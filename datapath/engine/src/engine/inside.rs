@@ -5,7 +5,7 @@ use pontoon_wire::{arp, ethernet, icmp, ipv4};
 
 use super::routed::{Origin, is_forwarded};
 use super::trees::not_there;
-use super::{Context, Decision, State, address_of};
+use super::{Context, Decision, State, address_of, is_external};
 use crate::drops::DropReason;
 use crate::egress::Egress;
 use crate::gateway;
@@ -262,10 +262,40 @@ impl State {
         if self.is_inside(destination) {
             return self.cross(context, network, frame, packet);
         }
+        if network.uplink.is_some_and(|uplink| is_external(context.snapshot, uplink, destination)) {
+            return self.for_own_router(context, network, id, frame, packet);
+        }
         match (network.forward, network.uplink) {
             (Forward::Nat, Some(uplink)) => self.leave_by_nat(context, network, (id, uplink), frame, packet),
             (Forward::Route | Forward::Open, _) => self.route_out(context, network, frame, packet),
             _ => self.prohibit(context, network, frame, packet, DropReason::NotForwarded),
+        }
+    }
+
+    /// A packet to an address the router has outside: echo requests are answered; behind NAT the rest is for a guest.
+    fn for_own_router<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        network: &Network,
+        id: u16,
+        frame: &mut [u8],
+        packet: &Packet,
+    ) -> Decision {
+        let request = packet.ip.protocol == ipv4::ICMP && packet.flags == icmp::ECHO_REQUEST;
+        if request && !packet.ip.is_fragment() {
+            if !gateway::echo_reply(frame, packet, context.vnet.needs_checksum()) {
+                return Err(DropReason::NatIcmpChecksum);
+            }
+            context.send_plain(context.ingress, frame.get(..packet.end).unwrap_or_default());
+            return Ok(());
+        }
+        match (network.forward, network.uplink) {
+            (Forward::Nat, Some(uplink)) => self.leave_by_nat(context, network, (id, uplink), frame, packet),
+            _ => {
+                let (kind, code) = (icmp::UNREACHABLE, icmp::PORT_UNREACHABLE);
+                self.refuse(context, network, frame, packet, kind, code, 0)?;
+                Err(DropReason::NotForwarded)
+            }
         }
     }
 

@@ -282,6 +282,12 @@ fn address_of(snapshot: &Snapshot, uplink: u16) -> Option<(Subnet, Option<Ipv4Ad
     }
 }
 
+/// The uplink's own address, or one NAT uses on it.
+fn is_external(snapshot: &Snapshot, uplink: u16, ip: Ipv4Addr) -> bool {
+    address_of(snapshot, uplink).is_some_and(|(subnet, _)| subnet.address == ip)
+        || snapshot.in_nat_pool(uplink, ip)
+}
+
 impl State {
     /// The long way.
     #[inline(never)]

@@ -5,7 +5,8 @@ use core::net::Ipv4Addr;
 use pontoon_wire::frame::Packet;
 use pontoon_wire::{arp, ethernet, icmp, ipv4, put};
 
-use super::{Context, Decision, State, address_of};
+use super::routed::{EXPIRED, too_long};
+use super::{Context, Decision, State, address_of, is_external};
 use crate::drops::DropReason;
 use crate::egress::{Egress, FrameRef};
 use crate::gateway;
@@ -15,6 +16,29 @@ use crate::time::Now;
 use crate::uplink::{self, Resolve};
 
 const DHCP_CLIENT: u16 = 68;
+
+/// The part of a packet that NAT changes, as it was.
+struct Head {
+    bytes: [u8; Self::LONGEST],
+    length: usize,
+}
+
+impl Head {
+    /// An IPv4 header with options, and a TCP header without.
+    const LONGEST: usize = 60 + 20;
+
+    fn of(frame: &[u8], packet: &Packet) -> Self {
+        let end = packet.end.min(packet.l4 + 20);
+        let head = frame.get(ethernet::HEADER..end).unwrap_or_default();
+        let mut bytes = [0; Self::LONGEST];
+        put(&mut bytes, 0, head);
+        Self { bytes, length: head.len().min(Self::LONGEST) }
+    }
+
+    fn put_back(&self, frame: &mut [u8]) {
+        put(frame, ethernet::HEADER, self.bytes.get(..self.length).unwrap_or_default());
+    }
+}
 
 impl State {
     pub(super) fn uplink_frame<E: Egress>(
@@ -43,9 +67,7 @@ impl State {
         frame: &[u8],
     ) -> Decision {
         let packet = arp::Packet::parse(frame).ok_or(DropReason::ArpMalformed)?;
-        let (subnet, _) = address_of(context.snapshot, id).ok_or(DropReason::UplinkDown)?;
-        let own = packet.target_ip == subnet.address;
-        if !own && !context.snapshot.in_nat_pool(id, packet.target_ip) {
+        if !is_external(context.snapshot, id, packet.target_ip) {
             return Err(DropReason::UplinkNotOurs);
         }
         if !context.handed {
@@ -91,7 +113,7 @@ impl State {
         }
         let (subnet, _) = address_of(context.snapshot, id).ok_or(DropReason::UplinkDown)?;
         // What another worker hands over with this source is a guest's packet on its way back in.
-        let external = |ip| ip == subnet.address || context.snapshot.in_nat_pool(id, ip);
+        let external = |ip| is_external(context.snapshot, id, ip);
         if !context.handed && external(packet.source()) {
             return Err(DropReason::IpSourceSpoofed);
         }
@@ -194,15 +216,38 @@ impl State {
         {
             return Ok(());
         }
-        let external = packet.destination();
+        let (external, before) = (packet.destination(), Head::of(frame, packet));
         let inside = self.nat.inbound(context.now.mono, id, external, &context.vnet, frame, packet)?;
         let network = context.snapshot.network(inside.network).ok_or(DropReason::NatNoSession)?;
-        if packet.ip.ttl <= 1 {
-            return Err(DropReason::TtlExpired);
+        let long = gateway::exceeds(frame, packet, &context.vnet, network.mtu);
+        let (error, reason) = match (packet.ip.ttl, long && packet.ip.dont_fragment()) {
+            (0 | 1, _) => (EXPIRED, DropReason::TtlExpired),
+            (_, true) => (too_long(network.mtu), DropReason::FragmentationNeeded),
+            _ => {
+                ipv4::decrement_ttl(frame.get_mut(ethernet::HEADER..).unwrap_or_default());
+                put(frame, 6, &network.mac);
+                return self.enter(context, network, frame, packet, inside.mac);
+            }
+        };
+        before.put_back(frame);
+        self.tell_sender(context, id, frame, packet, error)?;
+        Err(reason)
+    }
+
+    /// Somebody outside hears what became of a packet of its session; a guest that spoke to itself does not.
+    fn tell_sender<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        id: u16,
+        frame: &mut [u8],
+        packet: &Packet,
+        error: icmp::Error,
+    ) -> Decision {
+        let uplink = context.snapshot.uplink(id).ok_or(DropReason::UplinkDown)?;
+        if is_external(context.snapshot, id, packet.source()) {
+            return Ok(());
         }
-        ipv4::decrement_ttl(frame.get_mut(ethernet::HEADER..).unwrap_or_default());
-        put(frame, 6, &network.mac);
-        self.enter(context, network, frame, packet, inside.mac)
+        self.report_outside(context, (packet.destination(), uplink.mac), frame, packet, error)
     }
 
     /// A fragment behind the first has no port that names its owner: every worker is shown it, and the one that

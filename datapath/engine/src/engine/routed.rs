@@ -28,9 +28,9 @@ pub(super) enum Origin<'a> {
 const PROHIBITED: icmp::Error =
     icmp::Error { kind: icmp::UNREACHABLE, code: icmp::ADMINISTRATIVELY_PROHIBITED, rest: 0 };
 const NO_ROUTE: icmp::Error = icmp::Error { kind: icmp::UNREACHABLE, code: icmp::NET_UNREACHABLE, rest: 0 };
-const EXPIRED: icmp::Error = icmp::Error { kind: icmp::TIME_EXCEEDED, code: 0, rest: 0 };
+pub(super) const EXPIRED: icmp::Error = icmp::Error { kind: icmp::TIME_EXCEEDED, code: 0, rest: 0 };
 
-const fn too_long(mtu: u16) -> icmp::Error {
+pub(super) const fn too_long(mtu: u16) -> icmp::Error {
     icmp::Error { kind: icmp::UNREACHABLE, code: icmp::FRAGMENTATION_NEEDED, rest: mtu as u32 }
 }
 
