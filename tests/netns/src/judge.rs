@@ -14,7 +14,7 @@ use crate::process::run;
 use crate::raw::Tap;
 
 /// 8388608 is the severity "error". Linux writes the TCP checksum 0 as 0xffff, the same number to every receiver.
-pub const BAD: &str = "(_ws.expert.severity >= 8388608 || tcp.checksum.status == 0 || udp.checksum.status == 0 \
+const BAD: &str = "(_ws.expert.severity >= 8388608 || tcp.checksum.status == 0 || udp.checksum.status == 0 \
      || ip.checksum.status == 0 || icmp.checksum.status == 0) && !(tcp.checksum == 0xffff)";
 /// Bytes kept of one interface: bulk transfers repeat themselves.
 const BUDGET: usize = 24 << 20;

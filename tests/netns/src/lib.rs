@@ -17,7 +17,6 @@ mod world;
 pub mod xml;
 
 pub use api::Api;
-pub use judge::BAD;
 pub use net::{BIG, http_get, in_netns, serve_tcp};
 pub use process::{Output, Proc, run};
 pub use program::{Dialogue, Program};
