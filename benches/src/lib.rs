@@ -1,5 +1,7 @@
 //! The engine with one worker, ready to be measured: neighbours known, addresses learned, sessions open.
 
+pub mod coalesce;
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use pontoon_benches::coalesce::{self, Kind, counted_turns};
 use pontoon_benches::{Frame, Lab, Protocol, known_unicast, new_frames};
 use pontoon_sim::{GUEST_1, UPLINK};
 use pontoon_wire::frame::Packet;
@@ -16,6 +17,10 @@ fn main() -> ExitCode {
         eprintln!("usage: instructions CASE FRAMES");
         return ExitCode::FAILURE;
     };
+    if let Some(kind) = Kind::named(&case) {
+        counted_turns(&coalesce::frames(kind), count);
+        return ExitCode::SUCCESS;
+    }
     let mut lab = Lab::new(SLOTS);
     match case.as_str() {
         "empty" => each(&[known_unicast()], count, |frame| lab.nothing(frame)),

@@ -1,24 +1,29 @@
 //! How long a worker polls on after a turn with traffic before it sleeps.
 //!
 //! Waking a sleeping thread costs more than most frames do, so it pays to poll for a while where the next frame comes
-//! soon, and only there: polls that found nothing use up a credit that polls that found something earn. A poll that
-//! took far too long shows that something else wanted this processor. Then the worker sleeps, which leaves it to
-//! others and has the worker woken ahead of them, and spins no more for a time that doubles while that goes on.
+//! soon, and only there. Spins have a budget: what one finds earns the wake-up that was saved, what finds nothing
+//! costs its time, and one during which something else took the processor costs how long that took. When it is used
+//! up, the worker sleeps instead, which leaves the processor to others and has it woken ahead of them, and tries
+//! again after a rest that doubles each time.
 
 use std::time::{Duration, Instant};
 
-/// Spins in vain until only every [`PROBE`]th turn is followed by one.
-const CREDIT: u8 = 32;
-const PROBE: u32 = 64;
-/// Turns without a spin after the processor was wanted many times in succession.
+/// What a spin that found something is worth: a wake-up of a sleeping processor takes 20 to 50 us.
+const WAKE_UP: Duration = Duration::from_micros(20);
+/// What there is to begin with and again after each rest.
+const BUDGET: Duration = Duration::from_millis(1);
+/// No more is saved for worse times.
+const SAVINGS: Duration = Duration::from_millis(5);
+/// Turns without a spin once the budget is used up.
+const REST: u32 = 64;
 const LONGEST_REST: u32 = 4096;
 /// A poll takes a fraction of a microsecond; this long it takes only when the thread was not running.
-const PREEMPTED: Duration = Duration::from_micros(200);
+const PREEMPTED: Duration = Duration::from_micros(100);
 
 #[derive(Debug, Default)]
 pub(crate) struct Spinner {
     limit: Duration,
-    credit: u8,
+    budget: Duration,
     /// Turns that no spin follows.
     rest: u32,
     last_rest: u32,
@@ -28,13 +33,13 @@ pub(crate) struct Spinner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Spin {
     Found,
-    Nothing,
-    Preempted,
+    /// Nothing came in the time it took, or something else ran meanwhile.
+    Lost(Duration),
 }
 
 impl Spinner {
     pub(crate) fn new(limit: Duration) -> Self {
-        Self { limit, credit: CREDIT, ..Self::default() }
+        Self { limit, budget: BUDGET, ..Self::default() }
     }
 
     /// Calls `poll` until it finds something or it has been long enough; true when it found something.
@@ -42,9 +47,9 @@ impl Spinner {
         if self.limit.is_zero() || !self.may() {
             return false;
         }
-        let spin = spin(self.limit, poll, Instant::now);
+        let (found, spin) = spin(self.limit, poll, Instant::now);
         self.learn(spin);
-        spin == Spin::Found
+        found
     }
 
     fn may(&mut self) -> bool {
@@ -56,34 +61,35 @@ impl Spinner {
     fn learn(&mut self, spin: Spin) {
         match spin {
             Spin::Found => {
-                self.credit = self.credit.saturating_add(2).min(CREDIT);
-                self.last_rest = 0;
+                self.budget += WAKE_UP;
+                if self.budget > SAVINGS {
+                    (self.budget, self.last_rest) = (SAVINGS, 0);
+                }
             }
-            Spin::Nothing => {
-                self.credit = self.credit.saturating_sub(1);
-                self.rest = if self.credit == 0 { PROBE } else { 0 };
-            }
-            Spin::Preempted => {
-                self.last_rest = (self.last_rest * 2).clamp(PROBE, LONGEST_REST);
-                self.rest = self.last_rest;
-            }
+            Spin::Lost(time) => self.budget = self.budget.saturating_sub(time),
+        }
+        if self.budget.is_zero() {
+            self.last_rest = (self.last_rest * 2).clamp(REST, LONGEST_REST);
+            (self.rest, self.budget) = (self.last_rest, BUDGET / 4);
         }
     }
 }
 
-fn spin(limit: Duration, mut poll: impl FnMut() -> bool, mut clock: impl FnMut() -> Instant) -> Spin {
+/// Whether something was found, and what that was worth.
+fn spin(limit: Duration, mut poll: impl FnMut() -> bool, mut clock: impl FnMut() -> Instant) -> (bool, Spin) {
     let begin = clock();
     let mut last = begin;
     loop {
-        if poll() {
-            return Spin::Found;
-        }
+        let found = poll();
         let now = clock();
         if now.duration_since(last) > PREEMPTED {
-            return Spin::Preempted;
+            return (found, Spin::Lost(now.duration_since(last)));
+        }
+        if found {
+            return (true, Spin::Found);
         }
         if now.duration_since(begin) >= limit {
-            return Spin::Nothing;
+            return (false, Spin::Lost(limit));
         }
         last = now;
     }
@@ -94,6 +100,7 @@ mod tests {
     use super::*;
 
     const LIMIT: Duration = Duration::from_micros(50);
+    const SLICE: Duration = Duration::from_millis(3);
 
     /// A clock that goes on by `step` each time it is read.
     fn clock(step: Duration) -> impl FnMut() -> Instant {
@@ -112,49 +119,52 @@ mod tests {
             *polls += 1;
             *polls == 7
         };
-        assert_eq!(spin(LIMIT, || found(&mut polls), clock(micro)), Spin::Found);
+        assert_eq!(spin(LIMIT, || found(&mut polls), clock(micro)), (true, Spin::Found));
         assert_eq!(polls, 7);
         let mut polls = 0;
-        let nothing = spin(
-            LIMIT,
-            || {
-                polls += 1;
-                false
-            },
-            clock(micro),
-        );
-        assert_eq!((nothing, polls), (Spin::Nothing, 50));
-        assert_eq!(spin(LIMIT, || false, clock(Duration::from_millis(3))), Spin::Preempted);
+        let mut count = || {
+            polls += 1;
+            false
+        };
+        assert_eq!(spin(LIMIT, &mut count, clock(micro)), (false, Spin::Lost(LIMIT)));
+        assert_eq!(polls, 50);
+        assert_eq!(spin(LIMIT, || true, clock(SLICE)), (true, Spin::Lost(SLICE)), "something else ran");
     }
 
     #[test]
     fn vain_spins_stop_and_are_tried_again_rarely() {
         let mut spinner = Spinner::new(LIMIT);
-        assert_eq!(spins(&mut spinner, Spin::Nothing, 40), usize::from(CREDIT));
-        assert_eq!(spins(&mut spinner, Spin::Nothing, 10 * (PROBE + 1)), 10);
-        assert!(spins(&mut spinner, Spin::Found, 2 * PROBE) > 64, "one success is enough to go on");
+        let many = 1_000_000;
+        let vain = spins(&mut spinner, |_| Spin::Lost(LIMIT), many);
+        assert!((100..2000).contains(&vain), "{vain} of {many}");
+        spinner.rest = 0;
+        assert_eq!(spins(&mut spinner, |_| Spin::Found, many), many as usize, "good times are used");
+        assert_eq!(spins(&mut spinner, |_| Spin::Lost(LIMIT), REST), REST as usize, "from what was saved");
         assert!(!Spinner::new(Duration::ZERO).spin(|| true), "switched off");
     }
 
     #[test]
-    fn a_wanted_processor_is_left_for_longer_and_longer() {
+    fn a_wanted_processor_is_left_though_spins_find_something() {
         let mut spinner = Spinner::new(LIMIT);
-        let few = spins(&mut spinner, Spin::Preempted, 1_000_000);
-        assert!((100..300).contains(&few), "{few} in a million turns");
-        spinner.rest = 0;
-        assert_eq!(spins(&mut spinner, Spin::Found, 100), 100);
-        assert_eq!(spins(&mut spinner, Spin::Preempted, 1 + PROBE + 1), 2, "it begins anew");
+        let many = 1_000_000;
+        // Every 50th spin something else runs for its slice.
+        let contended = |turn: u32| if turn.is_multiple_of(50) { Spin::Lost(SLICE) } else { Spin::Found };
+        let few = spins(&mut spinner, contended, many);
+        assert!(few < many as usize / 20, "{few} of {many}");
+        let mut spinner = Spinner::new(LIMIT);
+        let quiet = |turn: u32| if turn.is_multiple_of(400) { Spin::Lost(PREEMPTED) } else { Spin::Found };
+        assert_eq!(spins(&mut spinner, quiet, many), many as usize);
     }
 
-    /// Spins in `turns` turns, all of which end in `spin`.
-    fn spins(spinner: &mut Spinner, spin: Spin, turns: u32) -> usize {
-        let turn = |_: &u32| {
-            let may = spinner.may();
-            if may {
-                spinner.learn(spin);
+    /// Spins in `turns` turns; `outcome` says what each comes to.
+    fn spins(spinner: &mut Spinner, outcome: impl Fn(u32) -> Spin, turns: u32) -> usize {
+        let mut count = 0;
+        for _ in 0..turns {
+            if spinner.may() {
+                count += 1;
+                spinner.learn(outcome(count));
             }
-            may
-        };
-        (0..turns).filter(turn).count()
+        }
+        count as usize
     }
 }

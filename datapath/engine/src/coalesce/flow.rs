@@ -17,7 +17,9 @@ const V6_HEADER: usize = 40;
 const UDP_HEADER: usize = 8;
 const TAG: usize = 4;
 /// DHCP and DHCPv6: clients read whole frames from packet sockets, where a super-frame would reach them uncut.
-const RAW_PORTS: [u16; 4] = [67, 68, 546, 547];
+fn is_raw(port: u16) -> bool {
+    matches!(port, 67 | 68 | 546 | 547)
+}
 
 /// Where things are in a frame that may be merged.
 #[derive(Clone, Copy, Debug, Default)]
@@ -132,11 +134,10 @@ fn udp(shape: &mut Shape, l4: &[u8]) -> bool {
     shape.payload = shape.l4 + UDP_HEADER as u8;
     shape.length = (l4.len() - UDP_HEADER) as u16;
     let port = |high: u8, low: u8| u16::from_be_bytes([high, low]);
-    let raw = |port: u16| RAW_PORTS.contains(&port);
     usize::from(u16::from_be_bytes([header[4], header[5]])) == l4.len()
         && shape.length > 0
-        && !raw(port(header[0], header[1]))
-        && !raw(port(header[2], header[3]))
+        && !is_raw(port(header[0], header[1]))
+        && !is_raw(port(header[2], header[3]))
         && header[6..] != [0, 0]
 }
 

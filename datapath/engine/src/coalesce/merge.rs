@@ -1,8 +1,10 @@
 //! When a frame continues another (the rules of the kernel's `tcp_gro_receive`, `udp_gro_receive_segment` and
 //! `inet_gro_receive`, made strict where those change octets), and the headers of what comes of it.
 
+use core::net::Ipv4Addr;
+
 use pontoon_wire::checksum::{self, Sum};
-use pontoon_wire::{ipv4, put, vnet};
+use pontoon_wire::{ethernet, ipv4, put, vnet};
 
 use super::flow::{FIN, PSH, Shape};
 use super::{MAX_SEGMENTS, Waiting};
@@ -62,9 +64,9 @@ fn steps(head: &Waiting, bytes: &[u8], shape: &Shape, frame: &[u8]) -> Option<St
     if shape.v6 {
         return Some(Steps::Counting);
     }
-    let l3 = usize::from(shape.l3);
-    let [old_high, old_low, flags, _] = *bytes.get(l3 + 4..)?.first_chunk::<4>()?;
-    let [high, low, ..] = *frame.get(l3 + 4..)?.first_chunk::<4>()?;
+    let at = usize::from(shape.l3) + 4;
+    let [old_high, old_low, flags] = *bytes.get(at..)?.first_chunk()?;
+    let [high, low] = *frame.get(at..)?.first_chunk()?;
     let ahead = u16::from_be_bytes([high, low]).wrapping_sub(u16::from_be_bytes([old_high, old_low]));
     let counts = ahead == head.segments;
     match head.steps {
@@ -77,26 +79,49 @@ fn steps(head: &Waiting, bytes: &[u8], shape: &Shape, frame: &[u8]) -> Option<St
     }
 }
 
-/// Everything but lengths, identification, sequence, PSH, FIN and checksums is the same, octet for octet.
+/// Everything but lengths, identification, sequence, PSH, FIN and checksums is the same, octet for octet. Ports are
+/// in the key that brought the two together, and so are IPv4's addresses.
 fn same_headers(head: &Waiting, bytes: &[u8], shape: &Shape, frame: &[u8]) -> bool {
     if head.shape.l3 != shape.l3 || head.shape.payload != shape.payload {
         return false;
     }
-    let (l3, l4, end) = (usize::from(shape.l3), usize::from(shape.l4), usize::from(shape.payload));
-    let same = |from: usize, to: usize| bytes.get(from..to) == frame.get(from..to);
-    let network = if shape.v6 {
-        same(0, l3 + 4) && same(l3 + 6, l4)
-    } else {
-        same(0, l3 + 2) && same(l3 + 6, l3 + 10) && same(l3 + 12, l4)
+    let (l3, l4) = (usize::from(shape.l3), usize::from(shape.l4));
+    let network = match (bytes.first_chunk(), frame.first_chunk()) {
+        (Some(one), Some(two)) if !shape.v6 && l3 == ethernet::HEADER => same_plain(one, two),
+        _ => {
+            let same = |from: usize, to: usize| bytes.get(from..to) == frame.get(from..to);
+            let until = if shape.v6 { l3 + 4 } else { l3 + 2 };
+            same(0, until) && same(l3 + 6, l3 + 10) && (!shape.v6 || same(l3 + 10, l4))
+        }
     };
-    // Ports are equal in UDP; in TCP also acknowledgement, offset, window, urgent pointer and options.
-    network
-        && same(l4, l4 + 4)
-        && (!shape.tcp
-            || (same(l4 + 8, l4 + 13)
-                && (head.shape.flags ^ shape.flags) & !(PSH | FIN) == 0
-                && same(l4 + 14, l4 + 16)
-                && same(l4 + 18, end)))
+    network && (!shape.tcp || same_tcp(head, bytes, shape, frame))
+}
+
+/// Ethernet and IPv4 without tag and options: addresses, type, version, TOS; don't-fragment, TTL and protocol.
+fn same_plain(one: &[u8; 24], two: &[u8; 24]) -> bool {
+    let word = |bytes: &[u8; 24], at: usize| -> Option<u64> {
+        Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+    };
+    // 16..24 begins with the length and the identification, which may differ.
+    word(one, 0) == word(two, 0) && word(one, 8) == word(two, 8) && one[20..] == two[20..]
+}
+
+/// Acknowledgement, offset, flags, window, urgent pointer and options.
+fn same_tcp(head: &Waiting, bytes: &[u8], shape: &Shape, frame: &[u8]) -> bool {
+    let (l4, end) = (usize::from(shape.l4), usize::from(shape.payload));
+    let (Some(one), Some(two)) = (bytes.get(l4..end), frame.get(l4..end)) else { return false };
+    let (Some((one, options)), Some((two, others))) =
+        (one.split_first_chunk::<20>(), two.split_first_chunk::<20>())
+    else {
+        return false;
+    };
+    let flags = (head.shape.flags ^ shape.flags) & !(PSH | FIN) == 0;
+    flags
+        && one[8..12] == two[8..12]
+        && one[12] == two[12]
+        && one[14..16] == two[14..16]
+        && one[18..20] == two[18..20]
+        && options == others
 }
 
 /// Checksums are right, or left to complete and begun right.
@@ -124,9 +149,14 @@ fn sound(vnet: &vnet::Header, shape: &Shape, frame: &[u8]) -> bool {
 
 /// Sum of the pseudo header for `length` octets of transport header and payload.
 fn pseudo(shape: &Shape, ip: &[u8], length: usize) -> Sum {
-    let addresses = if shape.v6 { ip.get(8..40) } else { ip.get(12..20) };
     let protocol = if shape.tcp { ipv4::TCP } else { ipv4::UDP };
-    Sum::default().bytes(addresses.unwrap_or_default()).word(u16::from(protocol)).word(length as u16)
+    let sum = Sum::default().word(u16::from(protocol)).word(length as u16);
+    match ip.get(12..20).and_then(|addresses| addresses.first_chunk::<8>()) {
+        Some(&[a, b, c, d, e, f, g, h]) if !shape.v6 => {
+            sum.address(Ipv4Addr::new(a, b, c, d)).address(Ipv4Addr::new(e, f, g, h))
+        }
+        _ => sum.bytes(ip.get(8..40).unwrap_or_default()),
+    }
 }
 
 /// Makes the headers of the first frame those of the whole, and says what the vnet header has to.
