@@ -100,6 +100,14 @@ pub struct Network {
     pub host: Option<PortId>,
 }
 
+/// The address of a pool that goes with an inside address.
+#[must_use]
+pub fn of_pool((first, last): (Ipv4Addr, Ipv4Addr), inside: Ipv4Addr) -> Ipv4Addr {
+    let count = u64::from(last.to_bits().saturating_sub(first.to_bits())) + 1;
+    let mixed = u64::from(inside.to_bits().wrapping_mul(0x9e37_79b1));
+    Ipv4Addr::from_bits(first.to_bits().wrapping_add(((mixed * count) >> 32) as u32))
+}
+
 /// A prefix behind a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -129,10 +137,7 @@ impl Network {
     /// The external address of an inside one, always the same (RFC 4787 REQ-2). `own` is the uplink's.
     #[must_use]
     pub fn external(&self, own: Ipv4Addr, inside: Ipv4Addr) -> Ipv4Addr {
-        let Some((first, last)) = self.nat_addresses else { return own };
-        let count = u64::from(last.to_bits().saturating_sub(first.to_bits())) + 1;
-        let mixed = u64::from(inside.to_bits().wrapping_mul(0x9e37_79b1));
-        Ipv4Addr::from_bits(first.to_bits().wrapping_add(((mixed * count) >> 32) as u32))
+        self.nat_addresses.map_or(own, |pool| of_pool(pool, inside))
     }
 
     /// Packets for `ip` are let in from outside: to the own subnets, and in mode open to all that is behind guests.
@@ -143,10 +148,6 @@ impl Network {
             Forward::Open => self.hop(ip).is_some(),
             Forward::Isolated | Forward::Nat | Forward::Bridge => false,
         }
-    }
-
-    fn uses(&self, external: Ipv4Addr) -> bool {
-        self.nat_addresses.is_some_and(|(first, last)| (first..=last).contains(&external))
     }
 }
 
@@ -200,8 +201,14 @@ impl Snapshot {
     /// NAT uses this address on the uplink, besides the uplink's own.
     #[must_use]
     pub fn in_nat_pool(&self, uplink: u16, ip: Ipv4Addr) -> bool {
-        let mut networks = self.networks.iter().flatten();
-        networks.any(|n| n.forward == Forward::Nat && n.uplink == Some(uplink) && n.uses(ip))
+        self.nat_pools(uplink).any(|(first, last)| (first..=last).contains(&ip))
+    }
+
+    /// Pools of NAT on an uplink.
+    pub fn nat_pools(&self, uplink: u16) -> impl Iterator<Item = (Ipv4Addr, Ipv4Addr)> + '_ {
+        let networks = self.networks.iter().flatten();
+        let nat = networks.filter(move |n| n.forward == Forward::Nat && n.uplink == Some(uplink));
+        nat.filter_map(|network| network.nat_addresses)
     }
 
     /// The routed network behind this uplink that `ip` is in.

@@ -299,8 +299,15 @@ fn a_guest_has_one_address_of_the_pool_and_keeps_it() {
                 assert!((POOL.0..=POOL.1).contains(&seen.source), "{}", seen.source);
                 assert_eq!(*used.entry(inside).or_insert(seen.source), seen.source, "one address a guest");
                 let back = outside(seen.source).udp((53, seen.ports.0), b"back");
-                let seen = only(&world.receive(UPLINK, &back), GUEST_1);
-                assert_eq!((seen.destination, seen.ports.1, seen.protocol), (inside, port, UDP));
+                let external = (seen.source, seen.ports.0);
+                // Once the session is known, packets take the short way.
+                for _ in 0..3 {
+                    let seen = only(&world.receive(UPLINK, &back), GUEST_1);
+                    assert_eq!((seen.destination, seen.ports.1, seen.protocol), (inside, port, UDP));
+                    let again = world.receive(GUEST_1, &guest(inside, SERVER).udp((port, 53), b"again"));
+                    let seen = only(&again, UPLINK);
+                    assert_eq!((seen.source, seen.ports.0), external);
+                }
             }
         }
         let distinct: std::collections::BTreeSet<_> = used.values().collect();

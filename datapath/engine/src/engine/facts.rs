@@ -7,7 +7,7 @@ use core::net::Ipv4Addr;
 use pontoon_wire::brief::{Raw, raw};
 use pontoon_wire::{Mac, ethernet};
 
-use crate::snapshot::{Forward, Network, PortId, Role, Snapshot, Subnet, Uplink};
+use crate::snapshot::{Forward, Network, PortId, Role, Snapshot, Subnet, Uplink, of_pool};
 use crate::stp::Board;
 use crate::switch::{Key, MacTable};
 use crate::uplink::Address;
@@ -49,6 +49,8 @@ pub(super) struct Lan {
     board: Option<Arc<Board>>,
     /// Where NAT leaves.
     pub(super) exit: Option<Exit>,
+    /// External addresses in place of the uplink's own.
+    pool: Option<(Ipv4Addr, Ipv4Addr)>,
 }
 
 /// An uplink.
@@ -61,6 +63,8 @@ pub(super) struct Exit {
     link: Link,
     /// Where the address is found if a DHCP server gives it.
     leased: Option<Arc<Address>>,
+    /// Addresses NAT uses besides it.
+    pools: Vec<(Ipv4Addr, Ipv4Addr)>,
 }
 
 /// An uplink's address and what is behind it.
@@ -131,8 +135,19 @@ impl Lan {
             macs: Arc::clone(&network.macs),
             board: tree.map(|tree| Arc::clone(&tree.board)),
             exit: network.uplink.filter(|_| nat).and_then(|uplink| Exit::new(snapshot, uplink)),
+            pool: network.nat_addresses,
         }
     }
+
+    /// The external address of an inside one; `own` is the uplink's.
+    #[inline(always)]
+    pub(super) fn external(&self, own: Raw, inside: Raw) -> Raw {
+        match self.pool {
+            None => own,
+            Some(pool) => raw(of_pool(pool, Ipv4Addr::from(inside.to_ne_bytes()))),
+        }
+    }
+
     /// Frames may come from and go to a port.
     #[inline]
     pub(super) fn is_open(&self, port: PortId) -> bool {
@@ -156,7 +171,15 @@ impl Exit {
             mtu,
             link: subnet.map_or_else(Link::default, |subnet| Link::new(subnet, gateway)),
             leased: subnet.is_none().then(|| Arc::clone(leased)),
+            pools: snapshot.nat_pools(id).collect(),
         })
+    }
+
+    /// The address belongs to a pool.
+    #[inline]
+    pub(super) fn has(&self, address: Raw) -> bool {
+        let address = Ipv4Addr::from(address.to_ne_bytes());
+        self.pools.iter().any(|(first, last)| (first..=last).contains(&&address))
     }
 
     /// Its address at present.

@@ -73,7 +73,8 @@ impl State {
         }
         let hop = link.next_hop(brief.destination());
         let hop = self.neighbours.get(usize::from(exit.id))?.recent(now, hop)?;
-        self.nat.leave(now, (link.address, self.epoch), lan.id, vnet, frame, &brief)?;
+        let external = lan.external(link.address, brief.source());
+        self.nat.leave(now, (external, self.epoch), lan.id, vnet, frame, &brief)?;
         readdress(frame, hop, &exit.mac);
         Some(exit.port)
     }
@@ -90,7 +91,8 @@ impl State {
     ) -> Way {
         let brief = Brief::parse(frame).filter(|_| ethernet::destination(frame) == Some(exit.mac))?;
         let address = exit.link()?.address;
-        if brief.destination() != address || brief.source() == address {
+        let ours = |ip| ip == address || exit.has(ip);
+        if !ours(brief.destination()) || ours(brief.source()) {
             return None;
         }
         let entry = self.nat.admit(now, exit.id, frame, &brief)?;
