@@ -81,9 +81,13 @@ fn asks(sent: &Sent, own: (Mac, Ipv4Addr), ip: Ipv4Addr, ports: &[PortId]) {
 
 /// A guest answers the gateway by ARP.
 fn answers(world: &mut World, port: PortId, guest: (Mac, Ipv4Addr), gateway: Ipv4Addr) -> Sent {
-    let mut sent = world.receive(port, &frames::arp(2, guest, (GATEWAY_MAC, gateway)));
-    // The host's own kernel may have asked as well.
-    sent.retain(|&(port, _)| port != 0);
+    answers_at(world, port, guest, (GATEWAY_MAC, gateway))
+}
+
+fn answers_at(world: &mut World, port: PortId, guest: (Mac, Ipv4Addr), gateway: (Mac, Ipv4Addr)) -> Sent {
+    let mut sent = world.receive(port, &frames::arp(2, guest, gateway));
+    // The host's own kernel, at ports 0 and 3, may have asked as well.
+    sent.retain(|&(port, _)| port != 0 && port != 3);
     sent
 }
 
@@ -280,6 +284,32 @@ fn routed_networks_reach_each_other_and_no_other_network() {
             asks(&sent, ([0x52, 0x54, 0, 0, 1, 2], Ipv4Addr::new(192, 168, 110, 1)), other, &[ISOLATED]);
         } else {
             assert_eq!(error(&sent, GUEST_1), (GATEWAY, 3, 13, 0), "{second:?}");
+        }
+    }
+}
+
+#[test]
+fn behind_nat_a_routed_network_is_reached_as_from_outside_and_answers() {
+    const ISOLATED_GATEWAY: (Mac, Ipv4Addr) = ([0x52, 0x54, 0, 0, 1, 2], Ipv4Addr::new(192, 168, 110, 1));
+    let other = (MAC_2, Ipv4Addr::new(192, 168, 110, 21));
+    for workers in [1, 2, 4] {
+        for seed in [1, 8, 64] {
+            let edit = |snapshot: &mut Snapshot| {
+                let second = snapshot.networks[1].as_mut().expect("a network");
+                (second.forward, second.uplink) = (Forward::Route, Some(0));
+            };
+            let mut world = World::with(workers, seed, 16, edit);
+            let sent = world.receive(GUEST_1, &guest(IP_1, other.1).udp((5000, 53), b"question"));
+            asks(&sent, ISOLATED_GATEWAY, other.1, &[ISOLATED]);
+            let seen = only(&answers_at(&mut world, ISOLATED, other, ISOLATED_GATEWAY), ISOLATED);
+            assert_eq!((seen.source, seen.destination, seen.ports.1), (EXTERNAL, other.1, 53));
+            let back = Ends::new(other, (ISOLATED_GATEWAY.0, EXTERNAL)).udp((53, seen.ports.0), b"answer");
+            let seen = only(&world.receive(ISOLATED, &back), GUEST_1);
+            assert_eq!((seen.macs, seen.source), ((GATEWAY_MAC, MAC_1), other.1));
+            assert_eq!((seen.destination, seen.ports.1, seen.payload), (IP_1, 5000, b"answer".to_vec()));
+            let strange = Ends::new(other, (ISOLATED_GATEWAY.0, EXTERNAL)).udp((53, 4), b"");
+            assert_eq!(world.receive(ISOLATED, &strange), []);
+            assert_eq!(world.drops(), [("nat_no_session", 1)]);
         }
     }
 }

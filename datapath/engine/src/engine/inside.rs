@@ -260,7 +260,7 @@ impl State {
             return self.prohibit(context, network, frame, packet, DropReason::IpSourceSpoofed);
         }
         if self.is_inside(destination) {
-            return self.cross(context, network, frame, packet);
+            return self.cross(context, network, id, frame, packet);
         }
         if network.uplink.is_some_and(|uplink| is_external(context.snapshot, uplink, destination)) {
             return self.for_own_router(context, network, id, frame, packet);
@@ -291,15 +291,12 @@ impl State {
         }
         match (network.forward, network.uplink) {
             (Forward::Nat, Some(uplink)) => self.leave_by_nat(context, network, (id, uplink), frame, packet),
-            _ => {
-                let (kind, code) = (icmp::UNREACHABLE, icmp::PORT_UNREACHABLE);
-                self.refuse(context, network, frame, packet, kind, code, 0)?;
-                Err(DropReason::NotForwarded)
-            }
+            (_, Some(uplink)) => self.hairpin(context, uplink, frame),
+            (_, None) => Err(DropReason::NotForwarded),
         }
     }
 
-    fn leave_by_nat<E: Egress>(
+    pub(super) fn leave_by_nat<E: Egress>(
         &mut self,
         context: &mut Context<'_, E>,
         network: &Network,
@@ -341,7 +338,7 @@ impl State {
             return Err(DropReason::FragmentationNeeded);
         }
         let destination = packet.destination();
-        let hairpin = destination == subnet.address || context.snapshot.in_nat_pool(uplink_id, destination);
+        let hairpin = is_external(context.snapshot, uplink_id, destination) || self.is_inside(destination);
         let outside = nat::Outside {
             uplink: uplink_id,
             address: network.external(subnet.address, packet.source()),
@@ -358,20 +355,20 @@ impl State {
         self.send_uplink(context, uplink_id, packet.destination(), frame, long)
     }
 
-    /// A guest spoke to its own external address (RFC 4787 REQ-9): the packet comes in again from the uplink.
-    fn hairpin<E: Egress>(
-        &mut self,
-        context: &mut Context<'_, E>,
-        uplink: u16,
-        frame: &mut [u8],
-    ) -> Decision {
-        let link = context.snapshot.uplink(uplink).ok_or(DropReason::UplinkDown)?;
+    /// A guest spoke to an external address (RFC 4787 REQ-9), or from behind NAT to a routed network: the packet comes in
+    /// again from the uplink.
+    fn hairpin<E: Egress>(&mut self, context: &mut Context<'_, E>, id: u16, frame: &mut [u8]) -> Decision {
+        let uplink = context.snapshot.uplink(id).ok_or(DropReason::UplinkDown)?;
+        let (subnet, _) = address_of(context.snapshot, id).ok_or(DropReason::UplinkDown)?;
         let packet = Packet::parse(frame).ok_or(DropReason::IpMalformed)?;
-        context.ingress = link.port.ok_or(DropReason::UplinkDown)?;
-        pontoon_wire::put(frame, 0, &link.mac);
+        context.ingress = uplink.port.ok_or(DropReason::UplinkDown)?;
+        pontoon_wire::put(frame, 0, &uplink.mac);
         // The owner of the destination's mapping may be another worker than the one of the source's.
         context.handed = false;
-        self.translate_in(context, uplink, frame, &packet)
+        match context.snapshot.routed_to(id, packet.destination()) {
+            Some(network) => self.route_in(context, network, (uplink, subnet.address), frame, &packet),
+            None => self.translate_in(context, id, frame, &packet),
+        }
     }
 
     /// Tells a guest by ICMP why its packet goes nowhere, if that may be told.

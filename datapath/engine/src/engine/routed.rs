@@ -58,19 +58,24 @@ impl State {
         self.send_uplink(context, id, packet.destination(), frame, long)
     }
 
-    /// A packet to another network of pontoon: both have to be routed ones.
+    /// A packet to another network of pontoon, which has to be a routed one; from behind NAT it comes as from outside.
     pub(super) fn cross<E: Egress>(
         &mut self,
         context: &mut Context<'_, E>,
         network: &Network,
+        from: u16,
         frame: &mut [u8],
         packet: &Packet,
     ) -> Decision {
-        let routed = matches!(network.forward, Forward::Route | Forward::Open);
         let found = context.snapshot.numbered().find(|(_, other)| other.takes_in(packet.destination()));
-        match found.filter(|_| routed) {
-            Some((id, _)) => self.pass_inside(context, id, Origin::Inside(network), frame, packet),
-            None => self.prohibit(context, network, frame, packet, DropReason::NotForwarded),
+        match (found, network.forward, network.uplink) {
+            (Some((id, _)), Forward::Route | Forward::Open, _) => {
+                self.pass_inside(context, id, Origin::Inside(network), frame, packet)
+            }
+            (Some((_, other)), Forward::Nat, Some(uplink)) if other.uplink == Some(uplink) => {
+                self.leave_by_nat(context, network, (from, uplink), frame, packet)
+            }
+            _ => self.prohibit(context, network, frame, packet, DropReason::NotForwarded),
         }
     }
 
@@ -178,6 +183,8 @@ impl State {
             Origin::Inside(network) => {
                 self.refuse(context, network, frame, packet, error.kind, error.code, error.rest)
             }
+            // Its sender is behind NAT here, and the packet it knows is another.
+            Origin::Outside(_, address) if packet.source() == address => Ok(()),
             Origin::Outside(uplink, address) => {
                 self.report_outside(context, (address, uplink.mac), frame, packet, error)
             }
