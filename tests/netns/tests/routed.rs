@@ -128,6 +128,25 @@ fn an_open_network_reaches_what_is_behind_a_guest_from_everywhere() {
 }
 
 #[test]
+fn a_smaller_mtu_holds_on_all_devices_and_senders_outside_are_told() {
+    let Some(mut world) = World::new(&setup(1)) else { return };
+    let mtu = "<mtu size='1400'/>";
+    world.start_network("natntw", &network("<forward mode='route'/>", xml::UPLINK, mtu));
+    let address = world.guest("g1", "natntw", "eth0", MAC1);
+    world.ip("net", "route add 192.168.100.0/24 via 203.0.113.2");
+    for (which, dev) in [("host", "virbr1"), ("g1", "eth0")] {
+        let link = world.ip(which, &format!("link show {dev}"));
+        assert!(link.contains("mtu 1400 "), "{link}");
+    }
+    assert!(world.pings("net", &address));
+    let big = world.exec("net", &["ping", "-n", "-c", "1", "-W", "2", "-M", "do", "-s", "1420", &address]);
+    assert!(big.out.contains("From 203.0.113.2 icmp_seq=1 Frag needed and DF set (mtu = 1400)"), "{big:?}");
+    world.serve("g1", 8080);
+    downloads(&world, "net", &format!("http://{address}:8080/20m"));
+    downloads(&world, "g1", "http://203.0.113.80/20m");
+}
+
+#[test]
 fn a_network_with_two_subnets_serves_and_joins_both() {
     let Some(mut world) = World::new(&setup(2)) else { return };
     let more = "<ip address='192.168.128.1' netmask='255.255.255.0'/>";
