@@ -10,7 +10,7 @@ use pontoon_wire::bpdu::{Body, Bpdu, FRAME, flag};
 use pontoon_wire::dhcp::{Builder, MessageType, code};
 use pontoon_wire::{Mac, arp, vnet};
 
-use crate::sequence::{AIM, MEND, OUTSIDE, RESOLVER, VNET, step};
+use crate::sequence::{AIM, BEHIND, MEND, MORE, OPEN, OUTSIDE, POOL, RESOLVER, ROUTE, VNET, step};
 use crate::uplink;
 
 type Seed = (&'static str, Vec<u8>);
@@ -332,6 +332,7 @@ fn sequence(steps: &[Vec<u8>]) -> Vec<u8> {
 }
 
 fn sequences() -> Vec<Seed> {
+    let routed = routed_in();
     let first = go(GUEST_1, 0, &udp(out(OUTSIDE.1), (2000, 80), b"hello"));
     let answer = go(UPLINK, 0, &udp(back(), (80, 2000), b"hello"));
     let error = go(UPLINK, MEND, &unreachable(&udp(from_external(), (2000, 80), b"hello")));
@@ -377,7 +378,30 @@ fn sequences() -> Vec<Seed> {
         ("dns-tcp", sequence(&[go(GUEST_1, MEND, &tcp(out(GATEWAY), (2000, 53), 2, &[]))])),
         ("isolated", sequence(&[isolated, met(), answer])),
         ("workers", [&[1][..], &first, &met(), &first].concat()),
+        ("pool", [&[POOL | 1][..], &first, &met(), &first].concat()),
+        ("routed", [&[ROUTE][..], &first, &met(), &routed].concat()),
+        ("open", [&[OPEN | 1][..], &first, &met(), &routed].concat()),
     ]
+}
+
+/// From outside to a guest, and to what is behind it, before and after it answers by ARP; and across its subnets.
+fn routed_in() -> Vec<u8> {
+    let behind = Ipv4Addr::from_bits(BEHIND.0.address.to_bits() + 7);
+    let to = |ip: Ipv4Addr| {
+        let step = PacketBuilder::ethernet2(ROUTER, UPLINK_MAC).ip(headers(OUTSIDE.1, ip));
+        go(UPLINK, MEND, &udp(step, (80, 2000), b"hello"))
+    };
+    let across = Ipv4Addr::from_bits(MORE.address.to_bits() + 9);
+    let reply = |ip, gateway| go(GUEST_1, 0, &arp(arp::REPLY, (GUEST.0, ip), gateway, GATEWAY_MAC));
+    [
+        to(GUEST.1),
+        reply(GUEST.1, GATEWAY),
+        to(GUEST.1),
+        to(behind),
+        go(GUEST_1, MEND, &udp(out(across), (1, 2), b"across")),
+        reply(across, MORE.address),
+    ]
+    .concat()
 }
 
 fn from_external() -> PacketBuilderStep<IpHeaders> {

@@ -1,6 +1,6 @@
 //! Frames through the engines of one or two workers.
 //!
-//! Input: the number of workers, then a sequence of port, flags, time, vnet header (if flagged) and frame (length
+//! Input: the number of workers and the network's kind, then a sequence of port, flags, time, vnet header (if flagged) and frame (length
 //! first).
 
 use std::collections::VecDeque;
@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use pontoon_engine::egress::{Event, LeaseChange};
 use pontoon_engine::engine::Config;
 use pontoon_engine::nat::Slot;
+use pontoon_engine::snapshot::{Forward, Route, Subnet};
 use pontoon_engine::switch::MacTable;
 use pontoon_engine::{Egress, Engine, FrameRef, Now, PortId, Snapshot, Time};
 use pontoon_sim::{EXTERNAL, GATEWAY_MAC, ISOLATED, UPLINK, UPLINK_MAC, World};
@@ -36,9 +37,22 @@ const ISOLATED_HOST: PortId = 3;
 
 type Given = (u16, PortId, vnet::Header, Vec<u8>);
 
+/// What the network that leaves by the uplink is; added to the first octet of an input.
+pub const ROUTE: u8 = 1 << 1;
+pub const OPEN: u8 = 2 << 1;
+pub const POOL: u8 = 3 << 1;
+const KIND: u8 = 3 << 1;
+
+const POOLED: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(203, 0, 113, 16), Ipv4Addr::new(203, 0, 113, 19));
+/// The second subnet of a routed network, and the guest before a prefix.
+pub(crate) const MORE: Subnet = Subnet { address: Ipv4Addr::new(192, 168, 128, 1), prefix: 24 };
+pub(crate) const BEHIND: (Subnet, Ipv4Addr) =
+    (Subnet { address: Ipv4Addr::new(10, 9, 0, 0), prefix: 16 }, Ipv4Addr::new(192, 168, 100, 10));
+
 /// Receives what the engines send, and holds it against the invariants.
 struct Watch {
     workers: u16,
+    kind: u8,
     /// Where the frame at work came from; none for what time brings about.
     ingress: Option<PortId>,
     handed: VecDeque<Given>,
@@ -61,7 +75,13 @@ impl Egress for Watch {
         if port == UPLINK
             && let Some(packet) = Packet::parse(frame.bytes)
         {
-            assert_eq!(packet.source(), EXTERNAL, "a packet leaves with an inside address");
+            let pooled = self.kind == POOL && (POOLED.0..=POOLED.1).contains(&packet.source());
+            // What the router says for itself of what came from outside, it says as whom it was spoken to.
+            let routed = self.kind == ROUTE || self.kind == OPEN;
+            assert!(
+                packet.source() == EXTERNAL || pooled || routed,
+                "a packet leaves with an inside address"
+            );
         }
     }
 
@@ -95,11 +115,22 @@ struct Run {
     disk: bool,
 }
 
-/// The simulation's network, with nothing learned.
-fn snapshot() -> Snapshot {
+/// The simulation's network of a kind, with nothing learned.
+fn snapshot(kind: u8) -> Snapshot {
     static STANDARD: OnceLock<Arc<Snapshot>> = OnceLock::new();
     let standard = STANDARD.get_or_init(|| World::with_slots(1, 1, 1).snapshot);
     let mut snapshot = Snapshot::clone(standard);
+    if let Some(network) = &mut snapshot.networks[0] {
+        match kind {
+            POOL => network.nat_addresses = Some(POOLED),
+            ROUTE | OPEN => {
+                network.forward = if kind == ROUTE { Forward::Route } else { Forward::Open };
+                network.subnets.push(MORE);
+                network.routes = vec![Route { destination: BEHIND.0, gateway: BEHIND.1 }];
+            }
+            _ => {}
+        }
+    }
     for network in snapshot.networks.iter_mut().flatten() {
         network.macs = Arc::new(MacTable::new(1));
     }
@@ -108,10 +139,11 @@ fn snapshot() -> Snapshot {
 
 pub fn run(data: &[u8]) {
     let mut input = Input(data);
-    let workers = u16::from(input.byte() % 2) + 1;
+    let shape = input.byte();
+    let (workers, kind) = (u16::from(shape % 2) + 1, shape & KIND);
     let memory: Vec<*mut [Slot]> =
         (0..workers).map(|_| Box::into_raw(vec![Slot::default(); SLOTS].into_boxed_slice())).collect();
-    let mut run = Run::new(&memory);
+    let mut run = Run::new(&memory, kind);
     while !input.is_empty() {
         run.step(&mut input);
     }
@@ -123,9 +155,9 @@ pub fn run(data: &[u8]) {
 }
 
 impl Run {
-    fn new(memory: &[*mut [Slot]]) -> Self {
+    fn new(memory: &[*mut [Slot]], kind: u8) -> Self {
         let now = Now { mono: Time::from_secs(1000), unix: 1_700_000_000 };
-        let (snapshot, workers) = (Arc::new(snapshot()), memory.len() as u16);
+        let (snapshot, workers) = (Arc::new(snapshot(kind)), memory.len() as u16);
         let engines = (0..workers).zip(memory).map(|(worker, &slots)| {
             // SAFETY: the slots are this engine's alone and outlive it.
             let slots: &'static mut [Slot] = unsafe { &mut *slots };
@@ -135,6 +167,7 @@ impl Run {
         });
         let watch = Watch {
             workers,
+            kind,
             ingress: None,
             handed: VecDeque::new(),
             leases: VecDeque::new(),
