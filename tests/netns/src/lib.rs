@@ -7,6 +7,7 @@
 //! ```
 
 mod api;
+mod ear;
 mod judge;
 mod net;
 mod process;
@@ -17,6 +18,7 @@ mod world;
 pub mod xml;
 
 pub use api::Api;
+pub use ear::{Ear, Mouth};
 pub use net::{BIG, http_get, in_netns, serve_tcp};
 pub use process::{Output, Proc, run};
 pub use program::{Dialogue, Program};
