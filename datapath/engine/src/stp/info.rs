@@ -12,6 +12,8 @@ use crate::time::Time;
 
 /// 17.13.9, `MigrateTime`.
 pub(super) const MIGRATE: u64 = 3 * Time::SECOND;
+/// How long a BPDU may be on its way from one bridge to the next.
+const ECHO: u64 = Time::SECOND / 10;
 
 impl Bridge {
     /// One step of the port information machine.
@@ -31,7 +33,7 @@ impl Bridge {
         }
         match port.message.take() {
             Some(message) => {
-                port.take_in(now, &message);
+                self.take_in(now, index, &message);
                 true
             }
             None if port.info == Info::Received && port.rcvd_info.expired(now) => {
@@ -40,6 +42,70 @@ impl Bridge {
                 true
             }
             None => false,
+        }
+    }
+
+    fn take_in(&mut self, now: Time, index: usize, message: &Message) {
+        if self.is_echo(now, index, message) {
+            return;
+        }
+        if self.ports.get_mut(index).is_some_and(|port| port.take_in(now, message)) {
+            self.doubt(now, index);
+        }
+    }
+
+    /// A neighbour's way to the root has become worse, and so it has on all its ports. If it was this bridge's way too,
+    /// what others said before may be an echo of what is lost, which would go round and round until it is too old
+    /// (and open loops on its way); so it has to be heard again before it counts.
+    fn doubt(&mut self, now: Time, index: usize) {
+        let Some(&Port { vector: news, times, .. }) = self.port(index) else { return };
+        let (own, root_port) = (self.config.id, self.root_port);
+        let mut lost = root_port == Some(index);
+        for (other, port) in self.ports.iter_mut().enumerate() {
+            let old = port.info == Info::Received && port.vector.is_of_bridge(news.bridge);
+            if old && (port.vector.root, port.vector.cost) < (news.root, news.cost) {
+                (port.vector.root, port.vector.cost, port.times) = (news.root, news.cost, times);
+                port.reselect();
+                lost |= root_port == Some(other);
+            }
+        }
+        if !lost {
+            return;
+        }
+        self.doubted = Some((Timer::after(now, ECHO), index));
+        for port in &mut self.ports {
+            if port.info == Info::Received
+                && ![own, news.bridge].iter().any(|id| port.vector.is_of_bridge(*id))
+            {
+                port.info = Info::Aged;
+                port.reselect();
+            }
+        }
+    }
+
+    /// Whether a message may have been on its way when the news came that the way to the root is worse.
+    fn is_echo(&mut self, now: Time, index: usize, message: &Message) -> bool {
+        let Some((until, news)) = self.doubted else { return false };
+        if until.expired(now) || news == index || message.role() != flag::ROLE_DESIGNATED {
+            return false;
+        }
+        let Some(port) = self.ports.get_mut(index) else { return false };
+        let cost = message.vector.cost.saturating_add(port.config.cost);
+        let better = message.kind.is_news() && (message.vector.root, cost) < (self.root.root, self.root.cost);
+        if better {
+            port.oper_edge = false;
+            port.edge_delay = Timer::after(now, MIGRATE);
+        }
+        better
+    }
+
+    /// When no echo can arrive any more: asks once more for what was not believed.
+    pub(super) fn end_doubt(&mut self, now: Time) {
+        if self.doubted.is_some_and(|(until, _)| until.expired(now)) {
+            self.doubted = None;
+            self.ports
+                .iter_mut()
+                .for_each(|port| port.new_info |= port.info == Info::Mine && !port.oper_edge);
         }
     }
 
@@ -95,39 +161,46 @@ impl Port {
         self.new_info = true;
     }
 
-    /// RECEIVE and what follows from it.
-    fn take_in(&mut self, now: Time, message: &Message) {
+    /// RECEIVE and what follows from it. True when the port's information has become worse.
+    fn take_in(&mut self, now: Time, message: &Message) -> bool {
         self.oper_edge = false;
         self.edge_delay = Timer::after(now, MIGRATE);
         if message.kind == Kind::Tcn {
             self.rcvd_tcn = true;
-            return;
+            return false;
         }
         if message.role() != flag::ROLE_DESIGNATED {
             if matches!(message.role(), flag::ROLE_ROOT | flag::ROLE_ALTERNATE)
                 && message.vector >= self.vector
             {
-                self.record_agreement(message);
+                self.record_agreement(now, message);
                 self.set_tc_flags(message);
             }
-            return;
+            return false;
         }
         let same = message.vector == self.vector;
+        let worse = self.info == Info::Received && message.vector > self.vector;
         if message.vector.supersedes(&self.vector) && !(same && self.times == message.times) {
             self.take_superior(now, message);
-        } else if same && self.info == Info::Received {
-            self.proposed |= message.has(flag::PROPOSAL);
+            return worse;
+        }
+        if same && self.info == Info::Received {
+            self.record_proposal(now, message);
             self.set_tc_flags(message);
             self.refresh(now);
-        } else if !same && message.has(flag::LEARNING) {
-            // Somebody behind this port forwards although this port's word is better: it does not hear us.
-            (self.disputed, self.agreed) = (true, false);
+        } else if !same {
+            // Who thinks less of itself than this port does is to hear so; one that forwards already does not hear us.
+            self.new_info |= self.info == Info::Mine;
+            if message.has(flag::LEARNING) {
+                (self.disputed, self.agreed) = (true, false);
+            }
         }
+        false
     }
 
     fn take_superior(&mut self, now: Time, message: &Message) {
         (self.agreed, self.proposing) = (false, false);
-        self.proposed |= message.has(flag::PROPOSAL);
+        self.record_proposal(now, message);
         self.set_tc_flags(message);
         self.agree = self.agree && self.info == Info::Received && message.vector <= self.vector;
         (self.vector, self.times) = (message.vector, message.times);
@@ -136,8 +209,12 @@ impl Port {
         self.reselect();
     }
 
-    fn record_agreement(&mut self, message: &Message) {
-        self.agreed = message.has(flag::AGREEMENT);
+    fn record_proposal(&mut self, now: Time, message: &Message) {
+        self.proposed |= message.has(flag::PROPOSAL) && self.shared.expired(now);
+    }
+
+    fn record_agreement(&mut self, now: Time, message: &Message) {
+        self.agreed = message.has(flag::AGREEMENT) && self.shared.expired(now);
         self.proposing = self.proposing && !self.agreed;
     }
 

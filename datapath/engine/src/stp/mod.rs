@@ -6,7 +6,11 @@
 //! - Every port begins as an edge (`AdminEdge`): a guest's frames flow at once. The first BPDU heard ends that.
 //! - A neighbour that speaks 802.1D is answered in kind at once, not after `MigrateTime`: a Linux bridge does not hear
 //!   RST BPDUs at all, and with a forward delay of 2 s it would forward before it was spoken to.
+//! - Whether a LAN is point-to-point is not asked of the device but heard: where two others speak, agreements and
+//!   proposals do not count, and the timers decide.
 //! - A port that hears its own BPDUs closes for as long as it does: frames sent there come back.
+//! - When the way to the root becomes worse, what other ports heard before is asked for anew (`doubt`). The standard
+//!   takes it at once; if it is an echo of a root that is gone, it goes round for up to 20 s and opens loops.
 //! - A BPDU that only repeats what is known costs no run of the machines, others are let in by a [`Budget`] and wait
 //!   (the latest of each port) when it is spent. So no guest can make worker 0 work without bound.
 
@@ -88,6 +92,8 @@ pub struct Bridge {
     budget: Budget,
     /// Until when this bridge tells of a change it saw itself.
     detected: Timer,
+    /// Until when better news than those of this port may be older ones.
+    doubted: Option<(Timer, usize)>,
     changes: u64,
     next: Option<Time>,
 }
@@ -104,6 +110,7 @@ impl Bridge {
             root_times: config.times(),
             budget: Budget::new(now),
             detected: Timer::EXPIRED,
+            doubted: None,
             changes: 0,
             next: Some(now),
         }
@@ -131,7 +138,7 @@ impl Bridge {
         }
         self.gone.extend(old.iter().map(|port| port.config.port));
         self.ports.sort_unstable_by_key(|port| port.config.port);
-        self.root_port = None;
+        (self.root_port, self.doubted) = (None, None);
         self.ports.iter_mut().for_each(Port::reselect);
         self.next = Some(now);
     }
@@ -156,6 +163,9 @@ impl Bridge {
                 self.run(now, effects);
             }
             return;
+        }
+        if message.kind.is_news() {
+            port.hear(now, (message.vector.bridge, message.vector.port));
         }
         if port.repeats(now, &message) {
             return;
@@ -184,6 +194,7 @@ impl Bridge {
     /// Runs the machines as far as they go, tells the effects, and finds the next timeout.
     pub fn run(&mut self, now: Time, effects: &mut impl Effects) {
         self.admit_waiting(now);
+        self.end_doubt(now);
         self.settle(now);
         self.publish(now, effects);
         self.schedule(now);
@@ -252,7 +263,8 @@ impl Bridge {
     fn schedule(&mut self, now: Time) {
         let ports = self.ports.iter().filter_map(|port| port.next(now));
         let waits = self.ports.iter().any(|port| port.waiting.is_some());
-        self.next = ports.chain(waits.then(|| self.budget.next(now))).min();
+        let doubted = self.doubted.and_then(|(until, _)| until.deadline(now));
+        self.next = ports.chain(doubted).chain(waits.then(|| self.budget.next(now))).min();
     }
 
     fn find(&self, port: PortId) -> Option<usize> {

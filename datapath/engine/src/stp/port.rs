@@ -1,6 +1,6 @@
 //! One port's variables (17.19 of IEEE 802.1D-2004), by the standard's names where it has any.
 
-use pontoon_wire::bpdu::{Body, Bpdu, flag};
+use pontoon_wire::bpdu::{Body, Bpdu, BridgeId, flag};
 
 use super::board::Gate;
 use super::timer::Timer;
@@ -160,6 +160,10 @@ pub(super) struct Port {
     pub(super) tx_decay: Timer,
     /// Until when it is taken for one side of a loop with itself.
     pub(super) looped: Timer,
+    /// Bridge and port heard last, and until when it counts.
+    pub(super) peer: ((BridgeId, u16), Timer),
+    /// Until when the port is taken to be on a LAN with more than one other.
+    pub(super) shared: Timer,
     /// What the workers were told.
     pub(super) published: Option<Gate>,
 }
@@ -212,6 +216,8 @@ impl Port {
             tc: Timer::EXPIRED,
             tx_decay: Timer::EXPIRED,
             looped: Timer::EXPIRED,
+            peer: ((0, 0), Timer::EXPIRED),
+            shared: Timer::EXPIRED,
             published: None,
         }
     }
@@ -251,6 +257,16 @@ impl Port {
             (Gate::Closed, Role::Alternate | Role::Backup) => State::Blocking,
             (Gate::Closed, Role::Disabled) => State::Disabled,
         }
+    }
+
+    /// Takes note of who speaks. Where more than one does, an agreement may be meant for another (`operPointToPointMAC`).
+    pub(super) fn hear(&mut self, now: Time, speaker: (BridgeId, u16)) {
+        const REMEMBERED: u64 = 60 * Time::SECOND;
+        let until = Timer::after(now, REMEMBERED);
+        if self.peer.0 != speaker && !self.peer.1.expired(now) {
+            self.shared = until;
+        }
+        self.peer = (speaker, until);
     }
 
     /// Takes note of a BPDU that says once more what the port holds already; false when it says more.

@@ -11,7 +11,7 @@ use crate::stp::{Bridge, Config, Effects, Gate, PortConfig, Role};
 use crate::time::Time;
 
 /// A tree that stays this long stays for good: no information is older than 20 s.
-pub(super) const SETTLED: u64 = 25 * Time::SECOND;
+pub(super) const SETTLED: u64 = 55 * Time::SECOND;
 pub(super) const FORWARD_DELAY: u32 = 200;
 
 pub(super) fn config(id: u64) -> Config {
@@ -94,7 +94,8 @@ pub(super) struct Net {
     pub(super) up: Vec<bool>,
     pub(super) sent: u64,
     flights: Vec<Flight>,
-    rng: u64,
+    /// Nanoseconds each LAN takes; what is sent first arrives first.
+    delays: Vec<u64>,
     /// Nanoseconds in which some loop was closed.
     pub(super) looped: u64,
 }
@@ -125,14 +126,9 @@ impl Net {
             }
         });
         let (members, up) = (members.collect(), vec![true; lans.len()]);
-        Self { now, members, up, sent: 0, flights: Vec::new(), rng: seed | 1, looped: 0 }
-    }
-
-    fn draw(&mut self, below: u64) -> u64 {
-        self.rng ^= self.rng << 13;
-        self.rng ^= self.rng >> 7;
-        self.rng ^= self.rng << 17;
-        self.rng % below
+        let mut rng = seed | 1;
+        let delays = lans.iter().map(|_| 5_000 + draw(&mut rng, 100_000)).collect();
+        Self { now, members, up, sent: 0, flights: Vec::new(), delays, looped: 0 }
     }
 
     /// Lets time pass, event by event.
@@ -148,6 +144,26 @@ impl Net {
             self.launch();
         }
         self.pass_to(end);
+    }
+
+    /// Plugs a LAN in or out. Guests are never quiet: the first frame that goes round makes rapid bridges ask. Old ones
+    /// see their link.
+    pub(super) fn turn(&mut self, lan: usize) {
+        self.up[lan] = !self.up[lan];
+        let now = self.now;
+        if !self.up[lan] {
+            return;
+        }
+        for member in &mut self.members {
+            let ports = (0..).zip(&member.lans).filter(|(_, its)| **its == lan).map(|(port, _)| port);
+            for port in ports.collect::<Vec<PortId>>() {
+                member.with(|node, out| match node {
+                    Node::Rapid(bridge) => bridge.suspect(now, port, out),
+                    Node::Legacy(bridge) => bridge.plug(now, usize::from(port)),
+                });
+            }
+        }
+        self.launch();
     }
 
     fn pass_to(&mut self, then: Time) {
@@ -200,8 +216,7 @@ impl Net {
             for (port, bpdu) in core::mem::take(&mut self.members[from].outbox) {
                 self.sent += 1;
                 let lan = self.members[from].lans[usize::from(port)];
-                let delay = 5_000 + self.draw(100_000);
-                let due = Time(self.now.0 + delay);
+                let due = Time(self.now.0 + self.delays[lan]);
                 for (member, port) in self.on_lan(lan, (from, port)) {
                     if self.up[lan] {
                         self.flights.push(Flight { due, to: (member, port), bpdu });
@@ -281,4 +296,11 @@ impl Net {
             Node::Legacy(_) => panic!("a bridge of the other kind"),
         }
     }
+}
+
+fn draw(rng: &mut u64, below: u64) -> u64 {
+    *rng ^= *rng << 13;
+    *rng ^= *rng >> 7;
+    *rng ^= *rng << 17;
+    *rng % below
 }

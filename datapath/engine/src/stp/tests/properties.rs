@@ -1,8 +1,13 @@
 //! Whatever is plugged together, and whatever fails: in the end there is a tree that joins all.
 
+extern crate std;
+
+use alloc::vec;
 use alloc::vec::Vec;
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
 use super::net::Net;
 use crate::time::Time;
@@ -17,12 +22,22 @@ struct Plan {
     seed: u64,
 }
 
-fn plan(old: bool) -> impl Strategy<Value = Plan> {
+/// What is plugged together.
+#[derive(Clone, Copy, Debug)]
+struct Kinds {
+    /// Some bridges are of the 1998 standard.
+    old: bool,
+    /// Some LANs have three ports, some join a bridge to itself.
+    hubs: bool,
+}
+
+fn plan(kinds: Kinds) -> impl Strategy<Value = Plan> {
     (2usize..=6).prop_flat_map(move |count| {
         let ids = Just((1..=count as u64).map(|id| (0x8000 << 48) | id).collect::<Vec<_>>()).prop_shuffle();
-        let legacy = prop::collection::vec(prop::bool::weighted(if old { 0.4 } else { 0.0 }), count);
-        // Mostly links between two; some are LANs of more, some join a bridge to itself.
-        let lan = prop::collection::vec(0..count, 2..=2 + usize::from(count > 2));
+        let legacy = prop::collection::vec(prop::bool::weighted(if kinds.old { 0.4 } else { 0.0 }), count);
+        let link = (0..count, 1..count).prop_map(move |(one, step)| vec![one, (one + step) % count]);
+        let hub = prop::collection::vec(0..count, 2..=3);
+        let lan = if kinds.hubs { hub.boxed() } else { link.boxed() };
         let lans = prop::collection::vec(lan, 1..=9);
         let events = prop::collection::vec((0usize..9, 0u64..12_000), 0..6);
         (ids, legacy, lans, events, any::<u64>()).prop_map(|(ids, legacy, lans, events, seed)| Plan {
@@ -41,9 +56,9 @@ fn play(plan: &Plan, most: u64) -> Result<(u64, u64), TestCaseError> {
     for (lan, millis) in &plan.events {
         net.run(millis * 1_000_000);
         let lan = lan % plan.lans.len();
-        net.up[lan] = !net.up[lan];
+        net.turn(lan);
     }
-    let took = net.converge(most + 26);
+    let took = net.converge(most + 56);
     prop_assert!(took.is_some(), "no tree in {most} s");
     let before = (net.looped, net.sent);
     net.run(60 * Time::SECOND);
@@ -58,6 +73,10 @@ fn play(plan: &Plan, most: u64) -> Result<(u64, u64), TestCaseError> {
     Ok((took.unwrap_or(0), before.0))
 }
 
+const LINKS: Kinds = Kinds { old: false, hubs: false };
+const RAPID: Kinds = Kinds { old: false, hubs: true };
+const OLD: Kinds = Kinds { old: true, hubs: true };
+
 fn cases() -> u32 {
     option_env!("STP_CASES").and_then(|cases| cases.parse().ok()).unwrap_or(60)
 }
@@ -66,12 +85,44 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
-    fn rapid_bridges_end_in_a_tree(plan in plan(false)) {
-        play(&plan, 60)?;
+    fn rapid_bridges_end_in_a_tree(plan in plan(RAPID)) {
+        play(&plan, 15)?;
     }
 
     #[test]
-    fn rapid_and_old_bridges_end_in_a_tree(plan in plan(true)) {
-        play(&plan, 80)?;
+    fn rapid_and_old_bridges_end_in_a_tree(plan in plan(OLD)) {
+        play(&plan, 100)?;
+    }
+}
+
+/// The same plans every time; says how long trees take, and how long loops stay open meanwhile.
+#[test]
+fn how_long_it_takes() {
+    for (what, kinds, most) in [
+        ("rapid bridges on links", LINKS, 7),
+        ("rapid bridges on hubs", RAPID, 15),
+        ("rapid and old bridges", OLD, 100),
+    ] {
+        let mut runner = TestRunner::deterministic();
+        let (mut took, mut looped) = (Vec::new(), Vec::new());
+        for _ in 0..cases() {
+            let plan = plan(kinds).new_tree(&mut runner).expect("a plan").current();
+            let (nanos, loops) = play(&plan, most).expect("a tree");
+            took.push(nanos / 1_000_000);
+            looped.push(loops / 1_000);
+        }
+        took.sort_unstable();
+        looped.sort_unstable();
+        let at = |percent: usize| (took.len() - 1) * percent / 100;
+        std::println!(
+            "{what}: a tree after {} ms (half), {} ms (95 %), {} ms (all); loops were open for {} us, {} us, {} us",
+            took[at(50)],
+            took[at(95)],
+            took[at(100)],
+            looped[at(50)],
+            looped[at(95)],
+            looped[at(100)]
+        );
+        assert!(looped[at(100)] < 25_000, "{what}: a loop was open for {} us", looped[at(100)]);
     }
 }
