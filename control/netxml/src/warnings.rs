@@ -14,7 +14,6 @@ const NOT_ACTING: &[(&str, Present)] = &[
     ("<bandwidth>", |n| n.bandwidth.is_some()),
     ("<virtualport>", |n| n.virtualport.is_some()),
     ("<portgroup>", |n| !n.portgroups.is_empty()),
-    ("<port isolated='yes'>", |n| n.port_isolated == Some(true)),
     ("an <ip> of IPv6", |n| n.ips.iter().any(|ip| ip.address.is_ipv6())),
     ("a <route> of IPv6", |n| n.routes.iter().any(|route| route.address.is_ipv6())),
     ("<tftp>", |n| n.ips.iter().any(|ip| ip.tftp_root.is_some())),
