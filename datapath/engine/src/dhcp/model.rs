@@ -75,6 +75,16 @@ fn settings() -> [Config; 2] {
     [with(10, 16, 3), with(12, 20, 4)]
 }
 
+/// Whether a client may be given an address: while its reserved one is another's or was declined, one of the pool.
+fn may_have(net: &Net, model: &Model, client: u8, addr: Ipv4Addr) -> bool {
+    let others = |(_, holder, expiry): &(Key, u8, u64)| *holder != client && *expiry > net.now;
+    let slot = net.server.table.get(ip(RESERVED).to_bits());
+    let barred = slot.is_some_and(|slot| slot.phase == Phase::Quarantined);
+    let pool = &net.server.config.ranges[0];
+    let of_pool = (pool.first..=pool.last).contains(&addr) && addr != ip(RESERVED);
+    fits(net, client, addr) || ((barred || model.get(&ip(RESERVED)).is_some_and(others)) && of_pool)
+}
+
 /// Whether a client may have an address by the definition in force.
 fn fits(net: &Net, client: u8, addr: Ipv4Addr) -> bool {
     let pool = &net.server.config.ranges[0];
@@ -102,7 +112,7 @@ fn apply(net: &mut Net, model: &mut Model, step: &Step) {
         Outcome::Commit { change: Change::Set(lease), reply } => {
             assert_eq!(net.answer(&reply).yiaddr(), lease.ip);
             assert!(free(model, lease.ip), "{} is in use", lease.ip);
-            assert!(fits(net, client, lease.ip), "{} is not for {client}", lease.ip);
+            assert!(may_have(net, model, client, lease.ip), "{} is not for {client}", lease.ip);
             if step.fail {
                 net.server.commit_failed(lease.ip, lease.mac);
             } else {
@@ -112,7 +122,8 @@ fn apply(net: &mut Net, model: &mut Model, step: &Step) {
         }
         Outcome::Reply(reply) if reply.kind == Type::Offer => {
             let offered = net.answer(&reply).yiaddr();
-            assert!(free(model, offered) && fits(net, client, offered), "{offered} for {client}");
+            let fit = may_have(net, model, client, offered);
+            assert!(free(model, offered) && fit, "{offered} for {client}");
         }
         Outcome::Release(Change::Remove(addr, _)) => {
             assert!(model.remove(&addr).is_some_and(|(owner, _, _)| owner == key));
