@@ -2,6 +2,7 @@
 
 pub mod coalesce;
 
+use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -36,7 +37,7 @@ pub struct Discard {
 
 impl Egress for Discard {
     fn transmit(&mut self, _port: PortId, frame: FrameRef<'_>) {
-        std::hint::black_box(frame.bytes.as_ptr());
+        black_box(frame.bytes.as_ptr());
         self.sent += 1;
     }
 
@@ -162,16 +163,32 @@ impl Lab {
     /// The engine rewrites frames in place, so it gets a copy.
     #[inline]
     pub fn receive(&mut self, port: PortId, frame: &Frame) {
-        let mut copy = std::hint::black_box(*frame);
+        let mut copy = *frame;
         self.engine.receive(self.now, port, vnet::Header::default(), &mut copy, &mut self.out);
     }
 
-    /// What [`Self::receive`] does without the engine.
+    /// [`Self::receive`] with its instructions counted. As in a worker, nothing is known of the frame before.
     #[inline]
-    pub fn nothing(&mut self, frame: &Frame) {
-        let mut copy = std::hint::black_box(*frame);
-        std::hint::black_box(&mut copy);
-        self.out.sent += 1;
+    pub fn count(&mut self, port: PortId, frame: &Frame) {
+        let (mut copy, vnet) = (*frame, vnet::Header::default());
+        self.counted(black_box(port), black_box(vnet), black_box(&mut copy));
+    }
+
+    #[inline(never)]
+    fn counted(&mut self, port: PortId, vnet: vnet::Header, frame: &mut [u8]) {
+        self.engine.receive(self.now, port, vnet, frame, &mut self.out);
+    }
+
+    /// Sends a frame on without the engine: what [`Self::count`] counts besides it.
+    #[inline]
+    pub fn count_nothing(&mut self, port: PortId, frame: &Frame) {
+        let (mut copy, vnet) = (*frame, vnet::Header::default());
+        self.counted_nothing(black_box(port), black_box(vnet), black_box(&mut copy));
+    }
+
+    #[inline(never)]
+    fn counted_nothing(&mut self, port: PortId, vnet: vnet::Header, frame: &mut [u8]) {
+        self.out.transmit(port, FrameRef { vnet, bytes: frame });
     }
 
     /// Lets `nanos` pass and does what is due.

@@ -1,8 +1,8 @@
 //! The packets that nearly all traffic consists of, in one look: whole IPv4 packets without options, TCP or UDP,
 //! behind an untagged Ethernet header. Everything else is for [`Packet`](crate::frame::Packet).
 //!
-//! Addresses and ports are integers with their octets in the order they were sent: they are compared, hashed and
-//! summed only, and none of that asks for an order (RFC 1071 section 2 (B)).
+//! Addresses and ports are integers whose lowest octet was sent first, as most machines load them: they are compared,
+//! hashed and summed only, and none of that asks for an order (RFC 1071 section 2 (B)).
 
 use core::net::Ipv4Addr;
 
@@ -16,10 +16,16 @@ use crate::{ethernet, ipv4, vnet};
 const PLAIN: u8 = 0x45;
 /// Where the transport header begins in the frame.
 const TRANSPORT: u16 = (ethernet::HEADER + ipv4::HEADER) as u16;
+/// Octets of the shortest headers.
+const IP: u32 = ipv4::HEADER as u32;
+const UDP: u32 = size_of::<Udp>() as u32;
+const TCP: u32 = size_of::<Tcp>() as u32;
+/// Octets of all headers looked at.
+pub const LONGEST_HEAD: usize = size_of::<Frame<Tcp>>();
 /// Set in what is part of a datagram.
 const FRAGMENT: u16 = ipv4::MORE_FRAGMENTS | 0x1fff;
 /// One less time to live, in the word of the header that holds it.
-const TTL_STEP: u16 = u16::from_ne_bytes([1, 0]);
+const TTL_STEP: u16 = u16::from_le_bytes([1, 0]);
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -66,22 +72,21 @@ struct Frame<T> {
     transport: T,
 }
 
-/// An IPv4 address as an integer with its octets in the order they are sent.
+/// An IPv4 address as an integer whose lowest octet is the first.
 pub type Raw = u32;
 
-/// An address in the order it is sent.
 #[must_use]
 #[inline]
 pub fn raw(address: Ipv4Addr) -> Raw {
-    Raw::from_ne_bytes(address.octets())
+    Raw::from_le_bytes(address.octets())
 }
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Brief {
-    /// Source and destination.
+    /// Source in the lower half, destination in the upper.
     pub addresses: u64,
-    /// Source and destination.
+    /// Likewise.
     pub ports: u32,
     pub protocol: u8,
     /// Octets of the IP packet.
@@ -105,155 +110,162 @@ impl Brief {
         {
             return None;
         }
-        let payload = length.checked_sub(ipv4::HEADER as u16)?;
+        let length_in_header = u32::from(head.transport.length.get());
         let whole = match ip.protocol {
-            ipv4::UDP => head.transport.length.get() >= 8 && head.transport.length.get() <= payload,
-            ipv4::TCP => payload >= size_of::<Tcp>() as u16,
+            ipv4::UDP => length_in_header >= UDP && IP + length_in_header <= u32::from(length),
+            // The header says how long it is, see [`Self::tcp`].
+            ipv4::TCP => true,
             _ => false,
         };
-        whole.then_some(Self {
-            addresses: u64::from_ne_bytes(ip.addresses),
-            ports: u32::from_ne_bytes(head.transport.ports),
+        if !whole {
+            return None;
+        }
+        Some(Self {
+            addresses: u64::from_le_bytes(ip.addresses),
+            ports: u32::from_le_bytes(head.transport.ports),
             protocol: ip.protocol,
             length,
         })
     }
 
-    /// The header of a TCP segment and the octets behind it; `None` when it is not sound.
+    /// The header of a TCP segment; `None` when it is not sound.
     #[must_use]
     #[inline(always)]
-    pub fn tcp<'a>(&self, frame: &'a [u8]) -> Option<(&'a Tcp, u32)> {
+    pub fn tcp<'a>(&self, frame: &'a [u8]) -> Option<&'a Tcp> {
         let (head, _) = Frame::<Tcp>::ref_from_prefix(frame).ok()?;
         let header = u32::from(head.transport.offset >> 4) * 4;
-        let payload = (u32::from(self.length) - ipv4::HEADER as u32).checked_sub(header)?;
-        (header >= size_of::<Tcp>() as u32).then_some((&head.transport, payload))
+        let sound =
+            header >= size_of::<Tcp>() as u32 && ipv4::HEADER as u32 + header <= u32::from(self.length);
+        sound.then_some(&head.transport)
     }
 
     #[must_use]
     #[inline]
     pub fn source(&self) -> Raw {
-        halves(self.addresses).0
+        self.addresses as Raw
     }
 
     #[must_use]
     #[inline]
     pub fn destination(&self) -> Raw {
-        halves(self.addresses).1
+        (self.addresses >> 32) as Raw
     }
 
     /// Octets of the IP packet, or of every one a super-frame is cut into.
     #[must_use]
     #[inline(always)]
-    pub fn segment(&self, vnet: &vnet::Header, frame: &[u8]) -> u32 {
-        if vnet.is_gso() { self.gso_segment(vnet, frame) } else { u32::from(self.length) }
-    }
-
-    fn gso_segment(&self, vnet: &vnet::Header, frame: &[u8]) -> u32 {
-        let header = match (vnet.kind(), Frame::<Tcp>::ref_from_prefix(frame)) {
-            (vnet::GSO_UDP_L4, _) => size_of::<Udp>() as u32,
-            (_, Ok((head, _))) => u32::from(head.transport.offset >> 4) * 4,
-            _ => size_of::<Tcp>() as u32,
-        };
-        ipv4::HEADER as u32 + header + u32::from(vnet.gso_size.get())
-    }
-
-    /// Replaces the source, lowers the time to live and mends the header's checksum in one go. The transport's is
-    /// to be mended by what comes back.
-    #[inline(always)]
-    pub fn set_source(&self, frame: &mut [u8], address: Raw, port: [u8; 2]) -> Change {
-        let [a, b, _, _] = self.ports.to_ne_bytes();
-        let change = Change::new((self.source(), [a, b]), (address, port));
-        if let Ok((head, _)) = Frame::<Udp>::mut_from_prefix(frame) {
-            head.ip.addresses[..4].copy_from_slice(&address.to_ne_bytes());
-            head.transport.ports[..2].copy_from_slice(&port);
-            head.ip.pass(&change);
+    pub fn segment(&self, offload: Option<&vnet::Header>, frame: &[u8]) -> u32 {
+        match offload {
+            None => u32::from(self.length),
+            Some(vnet) => segment(self.length, vnet, frame),
         }
-        change
+    }
+
+    /// Replaces the source, lowers the time to live and mends both checksums in one go. `change` is of the endpoint;
+    /// `offload`: the transport's checksum may be for somebody behind us to complete.
+    #[inline(always)]
+    pub fn set_source(
+        &self,
+        frame: &mut [u8],
+        (address, port): (Raw, [u8; 2]),
+        change: Change,
+        offload: Option<&vnet::Header>,
+    ) {
+        let Ok((head, _)) = Frame::<Udp>::mut_from_prefix(frame) else { return };
+        head.ip.addresses[..4].copy_from_slice(&address.to_le_bytes());
+        head.transport.ports[..2].copy_from_slice(&port);
+        self.mend(frame, change, offload);
     }
 
     /// The same with the destination.
     #[inline(always)]
-    pub fn set_destination(&self, frame: &mut [u8], address: Raw, port: [u8; 2]) -> Change {
-        let [_, _, a, b] = self.ports.to_ne_bytes();
-        let change = Change::new((self.destination(), [a, b]), (address, port));
-        if let Ok((head, _)) = Frame::<Udp>::mut_from_prefix(frame) {
-            head.ip.addresses[4..].copy_from_slice(&address.to_ne_bytes());
-            head.transport.ports[2..].copy_from_slice(&port);
-            head.ip.pass(&change);
-        }
-        change
+    pub fn set_destination(
+        &self,
+        frame: &mut [u8],
+        (address, port): (Raw, [u8; 2]),
+        change: Change,
+        offload: Option<&vnet::Header>,
+    ) {
+        let Ok((head, _)) = Frame::<Udp>::mut_from_prefix(frame) else { return };
+        head.ip.addresses[4..].copy_from_slice(&address.to_le_bytes());
+        head.transport.ports[2..].copy_from_slice(&port);
+        self.mend(frame, change, offload);
     }
-}
 
-impl Ip {
     #[inline(always)]
-    fn pass(&mut self, change: &Change) {
+    fn mend(&self, frame: &mut [u8], change: Change, offload: Option<&vnet::Header>) {
+        let Ok((head, _)) = Frame::<Udp>::mut_from_prefix(frame) else { return };
         // Parsing has seen more than one.
-        self.ttl = self.ttl.wrapping_sub(1);
-        let sum = u16::from_ne_bytes(self.checksum);
-        self.checksum = mended(sum, change.addresses + u64::from(!TTL_STEP)).to_ne_bytes();
+        head.ip.ttl = head.ip.ttl.wrapping_sub(1);
+        mend(&mut head.ip.checksum, change.header);
+        if self.protocol == ipv4::UDP {
+            let sum = &mut head.transport.checksum;
+            match offload {
+                Some(vnet) if is_partial(vnet, 6) => change.mend_partial(sum),
+                _ => change.mend_udp(sum),
+            }
+        } else if let Ok((head, _)) = Frame::<Tcp>::mut_from_prefix(frame) {
+            let sum = &mut head.transport.checksum;
+            match offload {
+                Some(vnet) if is_partial(vnet, 16) => change.mend_partial(sum),
+                _ => mend(sum, change.transport),
+            }
+        }
     }
 }
 
-/// Source and destination.
-#[inline]
-fn halves(addresses: u64) -> (Raw, Raw) {
-    let (first, second) = (addresses as u32, (addresses >> 32) as u32);
-    if cfg!(target_endian = "little") { (first, second) } else { (second, first) }
+#[cold]
+#[inline(never)]
+fn segment(length: u16, vnet: &vnet::Header, frame: &[u8]) -> u32 {
+    let header = match (vnet.kind(), Frame::<Tcp>::ref_from_prefix(frame)) {
+        (vnet::GSO_NONE, _) => return u32::from(length),
+        (vnet::GSO_UDP_L4, _) => UDP,
+        (_, Ok((head, _))) => u32::from(head.transport.offset >> 4) * 4,
+        _ => TCP,
+    };
+    IP + header + u32::from(vnet.gso_size.get())
 }
 
-/// What was taken from the words of an endpoint and added to them: far from overflow.
-#[derive(Clone, Copy)]
+/// What it does to one's complement sums that one endpoint is replaced by another and the time to live is lowered:
+/// to the sum of the IP header, and to that of the transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
-    addresses: u64,
-    ports: u64,
+    pub header: u16,
+    pub transport: u16,
 }
 
 impl Change {
-    #[inline(always)]
-    fn new(old: (Raw, [u8; 2]), new: (Raw, [u8; 2])) -> Self {
-        Self {
-            addresses: u64::from(!old.0) + u64::from(new.0),
-            ports: u64::from(!u16::from_ne_bytes(old.1)) + u64::from(u16::from_ne_bytes(new.1)),
-        }
+    #[must_use]
+    pub fn new(old: (Raw, [u8; 2]), new: (Raw, [u8; 2])) -> Self {
+        let address = fold(u64::from(!old.0) + u64::from(new.0));
+        let port = add(!u16::from_le_bytes(old.1), u16::from_le_bytes(new.1));
+        Self { header: add(address, !TTL_STEP), transport: add(address, port) }
     }
 
-    /// Mends the checksum of a TCP segment. `vnet`: it may be for somebody behind us to complete.
+    /// From new to old.
+    #[must_use]
     #[inline(always)]
-    pub fn mend_tcp(&self, frame: &mut [u8], vnet: &vnet::Header) {
-        let Ok((head, _)) = Frame::<Tcp>::mut_from_prefix(frame) else { return };
-        let sum = u16::from_ne_bytes(head.transport.checksum);
-        head.transport.checksum =
-            if is_partial(vnet, 16) { self.partial(sum) } else { self.complete(sum) }.to_ne_bytes();
+    pub fn reversed(self) -> Self {
+        // The time to live is lowered this way too.
+        Self { header: add(!self.header, !(2 * TTL_STEP)), transport: !self.transport }
     }
 
-    /// The same for a UDP datagram: zero means "none" and stays, and a computed zero is sent as 0xffff (RFC 768).
+    /// Zero means "none" and stays, and a computed zero is sent as 0xffff (RFC 768).
     #[inline(always)]
-    pub fn mend_udp(&self, frame: &mut [u8], vnet: &vnet::Header) {
-        let Ok((head, _)) = Frame::<Udp>::mut_from_prefix(frame) else { return };
-        let sum = u16::from_ne_bytes(head.transport.checksum);
-        let new = if is_partial(vnet, 6) {
-            self.partial(sum)
-        } else {
-            match (sum, self.complete(sum)) {
-                (0, _) => 0,
-                (_, 0) => 0xffff,
-                (_, sum) => sum,
+    fn mend_udp(self, sum: &mut [u8; 2]) {
+        if *sum != [0; 2] {
+            mend(sum, self.transport);
+            if *sum == [0; 2] {
+                *sum = [0xff; 2];
             }
-        };
-        head.transport.checksum = new.to_ne_bytes();
-    }
-
-    #[inline(always)]
-    fn complete(&self, sum: u16) -> u16 {
-        mended(sum, self.addresses + self.ports)
+        }
     }
 
     /// The sum of the pseudo header has no ports and is not complemented.
     #[cold]
-    #[inline(never)]
-    fn partial(&self, sum: u16) -> u16 {
-        fold(u64::from(sum) + self.addresses)
+    fn mend_partial(self, sum: &mut [u8; 2]) {
+        let address = add(self.header, TTL_STEP);
+        *sum = add(u16::from_le_bytes(*sum), address).to_le_bytes();
     }
 }
 
@@ -263,8 +275,32 @@ fn is_partial(vnet: &vnet::Header, field: u16) -> bool {
     vnet.needs_checksum() && vnet.csum_start.get() == TRANSPORT && vnet.csum_offset.get() == field
 }
 
-/// A complete checksum after a change (RFC 1624 equation 3).
+/// Adds as one's complements: the carry comes round.
 #[inline(always)]
-fn mended(sum: u16, change: u64) -> u16 {
-    !fold(u64::from(!sum) + change)
+fn add(one: u16, other: u16) -> u16 {
+    let (sum, carry) = one.overflowing_add(other);
+    sum.wrapping_add(carry.into())
+}
+
+/// A complete checksum after a change: what RFC 1624 equation 3 yields, `!(!sum + change)`, with less to do.
+#[inline(always)]
+fn mend(sum: &mut [u8; 2], change: u16) {
+    let (difference, borrow) = u16::from_le_bytes(*sum).overflowing_sub(change);
+    *sum = difference.wrapping_sub(borrow.into()).to_le_bytes();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checksum_is_mended_as_equation_3_has_it() {
+        for sum in (0..=u16::MAX).step_by(5) {
+            for change in [0, 1, 2, 3, 5, 0x7fff, 0x8000, 0xfffd, 0xfffe, 0xffff, sum, !sum] {
+                let mut octets = sum.to_le_bytes();
+                mend(&mut octets, change);
+                assert_eq!(u16::from_le_bytes(octets), !add(!sum, change), "{sum:#x} {change:#x}");
+            }
+        }
+    }
 }

@@ -141,7 +141,7 @@ pub fn valid(bytes: &[u8]) -> bool {
 
 /// The same for an IPv4 header without options; sums do not care for the order of octets in a word.
 #[must_use]
-#[inline]
+#[inline(always)]
 pub fn is_header_valid(header: &[u8; 20]) -> bool {
     let ([one, two], tail) = header.as_chunks::<8>() else { return false };
     let Some(tail) = tail.first_chunk() else { return false };

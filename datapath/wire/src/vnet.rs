@@ -50,6 +50,13 @@ impl Header {
         self.gso_type != GSO_NONE
     }
 
+    /// Nothing is left for anybody to do, and nothing is said of the checksum.
+    #[must_use]
+    #[inline(always)]
+    pub fn is_bare(&self) -> bool {
+        [self.flags, self.gso_type] == [0; 2]
+    }
+
     /// Nothing is left for anybody to do.
     #[must_use]
     #[inline]

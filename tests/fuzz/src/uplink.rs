@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use pontoon_engine::Time;
 use pontoon_engine::uplink::dhcp_client::{Change, DhcpClient};
 use pontoon_engine::uplink::{Neighbours, Resolve};
+use pontoon_wire::brief::raw;
 use pontoon_wire::frame::Packet;
 use pontoon_wire::{arp, ethernet, vnet};
 
@@ -24,6 +25,7 @@ pub fn run(data: &[u8]) {
     let mut now = Time::from_secs(1000);
     let mut client = DhcpClient::new(MAC, 1, now.0);
     let mut neighbours = Neighbours::default();
+    neighbours.renew(MAC);
     let mut xid: Option<[u8; 4]> = None;
     let mut input = Input(data);
     while !input.is_empty() {
@@ -48,7 +50,13 @@ pub fn run(data: &[u8]) {
 
 fn send(neighbours: &mut Neighbours, now: Time, last: u8, frame: &[u8]) {
     let hop = Ipv4Addr::new(203, 0, 113, last);
-    match neighbours.resolve(now, hop) {
+    let recent = neighbours.recent(now, raw(hop)).copied();
+    let resolved = neighbours.resolve(now, hop);
+    if let Some(macs) = recent {
+        let mac = macs[..6].try_into().unwrap_or_default();
+        assert_eq!((resolved, &macs[6..]), (Resolve::Known { mac, ask: false }, &MAC[..]));
+    }
+    match resolved {
         Resolve::Known { mac, .. } => assert!(!ethernet::is_group(mac), "a group is nobody's address"),
         Resolve::Unknown { .. } => drop(neighbours.wait(hop, vnet::Header::default(), frame)),
     }

@@ -46,14 +46,25 @@ fn packet(rng: &mut Rng, protocol: u8, mut ends: Ends, ports: (u16, u16)) -> Vec
         return ends.udp(ports, &payload);
     }
     let flags = pick(rng, &["A", "A", "A", "A", "A", "A", "S", "SA", "FA", "R", "", "SF"]);
-    let numbers =
-        [(101, 101), (101, 101), (101, 101), (100, 101), (140, 130), (70_000, 101), (9_000_000, 101)];
+    let numbers = [
+        (101, 101),
+        (101, 101),
+        (101, 101),
+        (100, 101),
+        (140, 130),
+        (70_000, 101),
+        (9_000_000, 101),
+        (101, 200_000),
+    ];
     ends.tcp(ports, flags, pick(rng, &numbers), &payload)
 }
 
 fn from_guest(rng: &mut Rng) -> (PortId, Vec<u8>) {
     let at = rng.below(2);
-    let (mac, address) = GUESTS[if once_in(rng, 30) { 1 - at } else { at }];
+    let (mut mac, address) = GUESTS[if once_in(rng, 30) { 1 - at } else { at }];
+    if once_in(rng, 60) {
+        mac = GATEWAY_MAC;
+    }
     let port = if once_in(rng, 30) { HOST } else { [GUEST_1, GUEST_2][at] };
     let to = match rng.below(8) {
         0 => (GUESTS[1 - at].0, GUESTS[1 - at].1),
@@ -104,8 +115,8 @@ fn header(rng: &mut Rng, frame: &[u8]) -> vnet::Header {
 fn frame(rng: &mut Rng, heard: &[Packet]) -> Given {
     let outside = !heard.is_empty() && once_in(rng, 2);
     let (port, mut frame) = if outside { from_outside(rng, heard) } else { from_guest(rng) };
-    if once_in(rng, 15) && frame.len() > 60 {
-        let [first, second] = frames::cut(&frame, 8 * (1 + rng.below(3)));
+    if once_in(rng, 12) && frame.len() > 80 {
+        let [first, second] = frames::cut(&frame, 8 * (1 + rng.below(frame.len() / 8 - 6)));
         frame = if once_in(rng, 2) { first } else { second };
     }
     if once_in(rng, 12) {

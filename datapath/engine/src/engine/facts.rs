@@ -7,7 +7,8 @@ use core::net::Ipv4Addr;
 use pontoon_wire::brief::{Raw, raw};
 use pontoon_wire::{Mac, ethernet};
 
-use crate::snapshot::{Forward, Network, PortId, Role, Snapshot, Subnet, Uplink, of_pool};
+use crate::nat;
+use crate::snapshot::{Forward, Network, PortId, Role, Snapshot, Uplink, of_pool};
 use crate::stp::Board;
 use crate::switch::{Key, MacTable};
 use crate::uplink::Address;
@@ -27,10 +28,8 @@ pub(super) struct Facts {
 pub(super) enum Place {
     /// Nothing, or nothing that quick decisions can be made about.
     Nothing,
-    Network {
-        lan: Lan,
-        guest: bool,
-    },
+    Guest(Lan),
+    Host(Lan),
     Uplink(Exit),
 }
 
@@ -38,6 +37,8 @@ pub(super) enum Place {
 #[derive(Clone)]
 pub(super) struct Lan {
     pub(super) id: u16,
+    /// The same in session keys.
+    pub(super) session_key: u64,
     pub(super) mtu: u16,
     pub(super) mac: Mac,
     /// The same address.
@@ -58,22 +59,14 @@ pub(super) struct Lan {
 pub(super) struct Exit {
     pub(super) id: u16,
     pub(super) port: PortId,
-    pub(super) mac: Mac,
+    /// Its own address.
+    pub(super) mac: Key,
+    pub(super) session_key: u64,
     pub(super) mtu: u16,
-    link: Link,
-    /// Where the address is found if a DHCP server gives it.
-    leased: Option<Arc<Address>>,
+    /// Its address at present.
+    pub(super) address: Arc<Address>,
     /// Addresses NAT uses besides it.
     pools: Vec<(Ipv4Addr, Ipv4Addr)>,
-}
-
-/// An uplink's address and what is behind it.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Link {
-    pub(super) address: Raw,
-    mask: Raw,
-    /// Zero: none.
-    gateway: Raw,
 }
 
 impl Facts {
@@ -82,13 +75,11 @@ impl Facts {
             .zip(&snapshot.networks)
             .map(|(id, network)| network.as_ref().map(|network| Lan::new(snapshot, id, network)))
             .collect();
-        let inside = |id, network, guest| {
-            let lan = lan(&networks, network).filter(|_| is_plain(snapshot, network, id))?;
-            Some(Place::Network { lan: lan.clone(), guest })
-        };
+        let inside =
+            |id, network| lan(&networks, network).filter(|_| is_plain(snapshot, network, id)).cloned();
         let place = |id, role| match role {
-            Role::Host { network } => inside(id, network, false),
-            Role::Guest { network } => inside(id, network, true),
+            Role::Host { network } => inside(id, network).map(Place::Host),
+            Role::Guest { network } => inside(id, network).map(Place::Guest),
             Role::Uplink { uplink } => Exit::new(snapshot, uplink).map(Place::Uplink),
             Role::Down { .. } => None,
         };
@@ -99,10 +90,9 @@ impl Facts {
         Self { ports: ports.collect(), networks }
     }
 
-    #[inline]
-    pub(super) fn place(&self, port: PortId) -> Option<&Place> {
-        let port = usize::from(port);
-        if port < self.ports.len() { Some(&self.ports[port]) } else { None }
+    #[inline(always)]
+    pub(super) fn places(&self) -> &[Place] {
+        &self.ports
     }
 
     #[inline]
@@ -128,6 +118,7 @@ impl Lan {
         let nat = network.forward == Forward::Nat && network.subnet.is_some();
         Self {
             id,
+            session_key: nat::network_key(id),
             mtu: network.mtu,
             mac: network.mac,
             gateway: network.mac.into(),
@@ -139,13 +130,11 @@ impl Lan {
         }
     }
 
-    /// The external address of an inside one; `own` is the uplink's.
-    #[inline(always)]
-    pub(super) fn external(&self, own: Raw, inside: Raw) -> Raw {
-        match self.pool {
-            None => own,
-            Some(pool) => raw(of_pool(pool, Ipv4Addr::from(inside.to_ne_bytes()))),
-        }
+    /// `external` is what NAT makes of an inside address, where that is not simply the uplink's own.
+    #[cold]
+    pub(super) fn translates(&self, inside: Raw, external: Raw) -> bool {
+        let inside = Ipv4Addr::from(inside.to_le_bytes());
+        self.pool.is_some_and(|pool| raw(of_pool(pool, inside)) == external)
     }
 
     /// Frames may come from and go to a port.
@@ -164,43 +153,19 @@ impl Lan {
 impl Exit {
     fn new(snapshot: &Snapshot, id: u16) -> Option<Self> {
         let Uplink { port, mac, subnet, gateway, mtu, ref leased, .. } = *snapshot.uplink(id)?;
-        Some(Self {
-            id,
-            port: port?,
-            mac,
-            mtu,
-            link: subnet.map_or_else(Link::default, |subnet| Link::new(subnet, gateway)),
-            leased: subnet.is_none().then(|| Arc::clone(leased)),
-            pools: snapshot.nat_pools(id).collect(),
-        })
+        let address = match subnet {
+            Some(subnet) => Arc::new(Address::fixed(subnet, gateway)),
+            None => Arc::clone(leased),
+        };
+        let session_key = nat::uplink_key(id);
+        let pools = snapshot.nat_pools(id).collect();
+        Some(Self { id, port: port?, mac: mac.into(), session_key, mtu, address, pools })
     }
 
     /// The address belongs to a pool.
-    #[inline]
+    #[cold]
     pub(super) fn has(&self, address: Raw) -> bool {
-        let address = Ipv4Addr::from(address.to_ne_bytes());
+        let address = Ipv4Addr::from(address.to_le_bytes());
         self.pools.iter().any(|(first, last)| (first..=last).contains(&&address))
-    }
-
-    /// Its address at present.
-    #[inline(always)]
-    pub(super) fn link(&self) -> Option<Link> {
-        match &self.leased {
-            None => Some(self.link),
-            Some(leased) => leased.get().map(|(subnet, gateway)| Link::new(subnet, gateway)),
-        }
-    }
-}
-
-impl Link {
-    fn new(subnet: Subnet, gateway: Option<Ipv4Addr>) -> Self {
-        let mask = Ipv4Addr::from_bits(subnet.mask());
-        Self { address: raw(subnet.address), mask: raw(mask), gateway: gateway.map_or(0, raw) }
-    }
-
-    /// Whom to send to on the uplink's segment; zero: nobody.
-    #[inline]
-    pub(super) fn next_hop(&self, destination: Raw) -> Raw {
-        if (self.address ^ destination) & self.mask == 0 { destination } else { self.gateway }
     }
 }

@@ -24,9 +24,8 @@ use crate::snapshot::{PortId, Role, Snapshot, Subnet};
 use crate::switch;
 use crate::time::{Now, Time};
 use crate::uplink::Neighbours;
-use facts::Facts;
+use facts::{Facts, Place};
 use inside::to_host;
-use quick::Arrival;
 use services::Services;
 use trees::Trees;
 
@@ -68,34 +67,17 @@ struct State {
     subnets: Vec<(u32, u32)>,
     /// Counts snapshots, from one on.
     epoch: u32,
-    clock: Clock,
+    memo: switch::Memo,
     services: Services,
     trees: Trees,
     housekeeping: Time,
     sweep_from: usize,
 }
 
-/// The second that the last frame's time is in; frames of one turn have one time.
-#[derive(Default)]
-struct Clock {
-    now: Time,
-    second: u32,
-}
-
-impl Clock {
-    #[inline]
-    fn second(&mut self, now: Time) -> u32 {
-        if self.now != now {
-            *self = Self { now, second: switch::second(now) };
-        }
-        self.second
-    }
-}
-
 /// One frame on its way, and what its handling needs.
 struct Context<'a, E> {
     now: Now,
-    snapshot: &'a Snapshot,
+    snapshot: &'a Arc<Snapshot>,
     out: &'a mut E,
     ingress: PortId,
     vnet: vnet::Header,
@@ -129,7 +111,7 @@ impl Engine {
             inside: Vec::new(),
             subnets: Vec::new(),
             epoch: 0,
-            clock: Clock::default(),
+            memo: switch::Memo::default(),
             services: Services::new(config.seed),
             trees: Trees::default(),
             housekeeping: now.mono,
@@ -143,6 +125,9 @@ impl Engine {
         let state = &mut self.state;
         state.forget_what_went(&self.snapshot, &snapshot);
         state.neighbours.resize_with(snapshot.uplinks.len(), Neighbours::default);
+        for (neighbours, uplink) in state.neighbours.iter_mut().zip(&snapshot.uplinks) {
+            neighbours.renew(uplink.as_ref().map_or([0; 6], |uplink| uplink.mac));
+        }
         state.inside.resize_with(snapshot.networks.len(), Neighbours::default);
         let subnets = snapshot.networks.iter().flatten().flat_map(|network| &network.subnets);
         state.subnets = subnets.map(|subnet| (subnet.network().to_bits(), subnet.mask())).collect();
@@ -152,6 +137,7 @@ impl Engine {
         }
         // Zero is for sessions that no snapshot allowed yet.
         state.epoch = state.epoch.wrapping_add(1).max(1);
+        state.memo = switch::Memo::default();
         self.facts = if self.long { Facts::default() } else { Facts::of(&snapshot) };
         self.snapshot = snapshot;
     }
@@ -162,6 +148,7 @@ impl Engine {
     }
 
     /// A frame arrived on `ingress`. It is rewritten in place.
+    #[inline]
     pub fn receive(
         &mut self,
         now: Now,
@@ -170,7 +157,7 @@ impl Engine {
         frame: &mut [u8],
         out: &mut impl Egress,
     ) {
-        self.run(now, Arrival { ingress, vnet, handed: false }, frame, out);
+        self.run(now, (ingress, vnet, false), frame, out);
     }
 
     /// A frame that another worker handed over.
@@ -182,14 +169,23 @@ impl Engine {
         frame: &mut [u8],
         out: &mut impl Egress,
     ) {
-        self.run(now, Arrival { ingress, vnet, handed: true }, frame, out);
+        self.run(now, (ingress, vnet, true), frame, out);
     }
 
-    #[inline]
-    fn run<E: Egress>(&mut self, now: Now, mut arrival: Arrival, frame: &mut [u8], out: &mut E) {
-        if self.state.quick(&self.facts, now.mono, &mut arrival, frame, out).is_none() {
-            let Arrival { ingress, vnet, handed } = arrival;
-            self.state.run(Context { now, snapshot: &self.snapshot, out, ingress, vnet, handed }, frame);
+    #[inline(always)]
+    fn run<E: Egress>(
+        &mut self,
+        now: Now,
+        (ingress, vnet, handed): (PortId, vnet::Header, bool),
+        frame: &mut [u8],
+        out: &mut E,
+    ) {
+        let (snapshot, facts) = (&self.snapshot, &self.facts);
+        let mut context = Context { now, snapshot, out, ingress, vnet, handed };
+        match facts.places().get(usize::from(ingress)) {
+            Some(Place::Guest(lan)) => self.state.of_guest(&mut context, lan, frame),
+            Some(Place::Uplink(exit)) => self.state.of_uplink(&mut context, exit, frame, facts),
+            other => self.state.of_rare(&mut context, other, frame),
         }
     }
 
@@ -290,9 +286,10 @@ fn is_external(snapshot: &Snapshot, uplink: u16, ip: Ipv4Addr) -> bool {
 
 impl State {
     /// The long way.
+    #[cold]
     #[inline(never)]
-    fn run<E: Egress>(&mut self, mut context: Context<'_, E>, frame: &mut [u8]) {
-        if let Err(reason) = self.route(&mut context, frame) {
+    fn run<E: Egress>(&mut self, context: &mut Context<'_, E>, frame: &mut [u8]) {
+        if let Err(reason) = self.route(context, frame) {
             let shared = reason == DropReason::NatFragment && self.config.workers > 1;
             self.drops.count(if shared { DropReason::NatFragmentElsewhere } else { reason });
         }

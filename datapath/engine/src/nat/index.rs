@@ -63,7 +63,7 @@ impl Index {
     }
 
     /// Where the entry is, and its number.
-    #[inline(always)]
+    #[inline]
     fn position(&self, hash: u32, is: impl Fn(u32) -> bool) -> Option<(usize, u32)> {
         let mut at = hash as usize & self.mask;
         // One bucket in five at least is empty, and ends the search.
@@ -77,9 +77,16 @@ impl Index {
         }
     }
 
-    #[inline(always)]
     pub(super) fn find(&self, hash: u32, is: impl Fn(u32) -> bool) -> Option<u32> {
         self.position(hash, is).map(|(_, number)| number)
+    }
+
+    /// What nearly every search finds: the entry in the first bucket if its hash is right, be it the one that is
+    /// looked for or not. An empty bucket yields no number that exists.
+    #[inline(always)]
+    pub(super) fn first(&self, hash: u32) -> Option<u32> {
+        let bucket = self.buckets.get(hash as usize & self.mask)?;
+        (bucket.hash == hash).then_some(bucket.entry.wrapping_sub(1))
     }
 
     /// The caller keeps to the capacity.

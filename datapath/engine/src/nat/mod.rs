@@ -26,7 +26,7 @@ use self::fragments::Fragments;
 pub use self::known::Entry;
 pub use self::ports::owner;
 use self::slot::Flow;
-pub use self::slot::Slot;
+pub use self::slot::{Slot, network_key, uplink_key};
 use self::table::Table;
 use self::tcp::Segment;
 use self::translate::{Quoted, Side};
@@ -193,7 +193,7 @@ impl Nat {
     fn current(&mut self, now: Time, outside: &Outside, inside: &Inside, flow: &Flow) -> Option<u32> {
         let number = self.table.outgoing(now, inside.network, flow)?;
         let slot = self.table.slot(number);
-        if slot.uplink == outside.uplink && slot.external == outside.address.octets() {
+        if slot.uplink.get() == outside.uplink && slot.external == outside.address.octets() {
             return Some(number);
         }
         self.table.remove(number);
@@ -229,8 +229,8 @@ impl Nat {
             remote: flow.remote.0.octets(),
             remote_port: flow.remote.1.into(),
             external: outside.address.octets(),
-            network: inside.network,
-            uplink: outside.uplink,
+            network: inside.network.into(),
+            uplink: outside.uplink.into(),
             mac: inside.mac,
             protocol: flow.protocol,
             epoch: outside.epoch,
@@ -295,7 +295,7 @@ impl Nat {
         let flow = flow.ok_or(DropReason::NatIcmpInner)?;
         let number = self.table.outgoing(now, inside.network, &flow).ok_or(DropReason::NatNoSession)?;
         let slot = self.table.slot(number);
-        if slot.uplink != outside.uplink || slot.external != outside.address.octets() {
+        if slot.uplink.get() != outside.uplink || slot.external != outside.address.octets() {
             return Err(DropReason::NatNoSession);
         }
         translate::error(
@@ -343,7 +343,7 @@ impl Nat {
         };
         let slot = self.table.slot(number);
         let local = (Ipv4Addr::from(slot.inside), slot.inside_port.get());
-        let inside = Inside { network: slot.network, mac: slot.mac };
+        let inside = Inside { network: slot.network.get(), mac: slot.mac };
         translate::endpoint(frame, packet, vnet, Side::Destination, local);
         if packet.ip.is_fragment() {
             self.received.put(self.table.hasher(), now, uplink, packet, local.0, inside);
@@ -398,7 +398,7 @@ impl Nat {
             tcp::accept(&mut slot, segment)?;
         }
         let address = sibling.inside.into();
-        self.table.make_room(now, sibling.network, address)?;
+        self.table.make_room(now, sibling.network.get(), address)?;
         // Making room may have ended the last session of the mapping.
         self.table.mapping_at(now, uplink, flow).ok_or(DropReason::NatTableFull)?;
         self.table.insert(now, slot)
@@ -435,7 +435,7 @@ impl Nat {
         let slot = self.table.slot(number);
         let local = (Ipv4Addr::from(slot.inside), slot.inside_port.get());
         translate::error(frame, packet, vnet, quoted, Side::Source, local);
-        Ok(Inside { network: slot.network, mac: slot.mac })
+        Ok(Inside { network: slot.network.get(), mac: slot.mac })
     }
 
     /// Ends sessions whose time is over, a bounded number a call.
@@ -465,12 +465,12 @@ impl Nat {
 
     /// The uplink's address changed or went away.
     pub fn flush_uplink(&mut self, uplink: u16) {
-        self.table.remove_where(|slot| slot.uplink == uplink);
+        self.table.remove_where(|slot| slot.uplink.get() == uplink);
         self.forget_fragments();
     }
 
     pub fn flush_network(&mut self, network: u16) {
-        self.table.remove_where(|slot| slot.network == network);
+        self.table.remove_where(|slot| slot.network.get() == network);
         self.forget_fragments();
     }
 

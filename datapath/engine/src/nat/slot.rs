@@ -1,20 +1,25 @@
 //! One session as plain data, so that it outlives the process that wrote it.
 
+use core::mem::offset_of;
 use core::net::Ipv4Addr;
 
+use pontoon_wire::brief::{Brief, Change, Raw, raw};
 use pontoon_wire::{Mac, ipv4};
-use zerocopy::byteorder::big_endian::U16;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::byteorder::big_endian::U16 as Port;
+use zerocopy::byteorder::little_endian::U16;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute_ref};
 
 use super::tcp;
 use super::timers::Class;
 
 /// Says that the words are a session of this layout; change it with the layout.
-const MAGIC: u64 = 0x706f_6e74_6e61_7402;
-/// The remote side answered, so memory pressure may not take the session.
+const MAGIC: u64 = 0x706f_6e74_6e61_7403;
+/// Flag: the remote side answered, so memory pressure may not take the session.
 const ASSURED: u8 = 1;
-/// `in_next` was learned.
+/// Flag: `in_next` was learned.
 const WINDOW_KNOWN: u8 = 2;
+/// Above the flags: TCP's window scale of the inside host.
+const SCALE_SHIFT: u32 = 4;
 
 /// The octets of an IPv4 address.
 pub(super) type Address = [u8; 4];
@@ -22,22 +27,30 @@ pub(super) type Address = [u8; 4];
 /// A packed key: what is compared and hashed.
 pub(super) type Key = [u64; 2];
 
-/// One session: plain data in memory the engine is given. Endpoints are in the order of octets and fields that
-/// packets have, so that a key is read from either as it is.
+/// One session: plain data in memory the engine is given. Fields that are keys lie side by side in the order packets
+/// have them, so that a key is read from either as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Slot {
+    /// When a packet restarts the session's timer, in nanoseconds of the monotonic clock. The session ends a
+    /// [`Class`]'s time later.
+    pub(super) renew: u64,
     /// Over everything that stays the same for the life of the session; zero: free.
-    pub(super) check: u64,
-    /// Nanoseconds of the monotonic clock.
-    pub(super) expires: u64,
+    pub(super) check: u32,
     pub(super) inside: Address,
     pub(super) remote: Address,
     pub(super) external: Address,
-    pub(super) inside_port: U16,
-    pub(super) remote_port: U16,
-    pub(super) external_port: U16,
-    pub(super) network: u16,
+    pub(super) protocol: u8,
+    pub(super) state: u8,
+    pub(super) network: U16,
+    pub(super) inside_port: Port,
+    pub(super) remote_port: Port,
+    pub(super) external_port: Port,
+    pub(super) uplink: U16,
+    /// As before, for the second key.
+    pub(super) protocol_again: u8,
+    pub(super) flags: u8,
+    pub(super) mac: Mac,
     /// TCP: what the inside host expects next, which is where an exact reset points.
     pub(super) in_next: u32,
     /// TCP: widest window the inside host offered, scaled.
@@ -46,14 +59,18 @@ pub struct Slot {
     pub(super) out_end: u32,
     /// The caller's checks of an outbound packet that hold for all of the session; zero: none.
     pub(super) epoch: u32,
-    pub(super) uplink: u16,
-    pub(super) mac: Mac,
-    pub(super) protocol: u8,
-    pub(super) state: u8,
-    pub(super) flags: u8,
-    /// TCP: window scale of the inside host.
-    pub(super) in_scale: u8,
+    /// What translation from inside to outside does to checksums.
+    pub(super) change: [u16; 2],
 }
+
+/// Where the keys of a slot begin.
+const ENDS_OUT: usize = offset_of!(Slot, inside);
+const ENDS_IN: usize = offset_of!(Slot, remote);
+const REST_OUT: usize = offset_of!(Slot, protocol);
+const REST_IN: usize = offset_of!(Slot, remote_port);
+/// What lies in the keys and belongs to no key.
+const NOT_OUT: u64 = 0xff << 8;
+const NOT_IN: u64 = 0xff << 56;
 
 /// A session's endpoints seen from inside.
 #[derive(Clone, Copy, Debug)]
@@ -66,22 +83,21 @@ pub(super) struct Flow {
 impl Flow {
     /// Key of the session of an inside endpoint.
     pub(super) fn out_key(&self, network: u16) -> Key {
-        key(
-            ends(self.local.0, self.remote.0),
-            between(self.local.1.into(), self.remote.1.into()),
-            network,
-            self.protocol,
-        )
+        out_key(&self.brief(self.local, self.remote), network_key(network))
     }
 
     /// Key of the session of an external endpoint.
     pub(super) fn in_key(&self, uplink: u16) -> Key {
-        key(
-            ends(self.remote.0, self.local.0),
-            between(self.remote.1.into(), self.local.1.into()),
-            uplink,
-            self.protocol,
-        )
+        in_key(&self.brief(self.remote, self.local), uplink_key(uplink))
+    }
+
+    fn brief(&self, source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16)) -> Brief {
+        Brief {
+            addresses: u64::from(raw(source.0)) | u64::from(raw(destination.0)) << 32,
+            ports: u32::from(source.1.swap_bytes()) | u32::from(destination.1.swap_bytes()) << 16,
+            protocol: self.protocol,
+            length: 0,
+        }
     }
 
     /// Key of the mapping of an inside endpoint.
@@ -99,25 +115,28 @@ pub(super) fn external_key(uplink: u16, protocol: u8, port: u16) -> Key {
     [u64::from(uplink) << 16 | u64::from(port), u64::from(protocol)]
 }
 
-/// Key of a session: addresses and ports as the packet has them, the link it comes from.
-#[inline]
-pub(super) fn key(addresses: u64, ports: u32, link: u16, protocol: u8) -> Key {
-    [addresses, u64::from(ports) | u64::from(link) << 32 | u64::from(protocol) << 48]
+/// Key of a session for packets from inside; `network` as [`network_key`] has it.
+#[inline(always)]
+pub(super) fn out_key(brief: &Brief, network: u64) -> Key {
+    [brief.addresses, u64::from(brief.ports) << 32 | network | u64::from(brief.protocol)]
 }
 
-fn ends(source: Ipv4Addr, destination: Ipv4Addr) -> u64 {
-    adjacent(&source.octets(), &destination.octets())
+/// The same for packets from outside, with [`uplink_key`].
+#[inline(always)]
+pub(super) fn in_key(brief: &Brief, uplink: u64) -> Key {
+    [brief.addresses, u64::from(brief.ports) | uplink | u64::from(brief.protocol) << 48]
 }
 
-#[inline]
-fn adjacent([a, b, c, d]: &[u8; 4], [e, f, g, h]: &[u8; 4]) -> u64 {
-    u64::from_ne_bytes([*a, *b, *c, *d, *e, *f, *g, *h])
+/// A network in the key of a session.
+#[must_use]
+pub fn network_key(network: u16) -> u64 {
+    u64::from(network) << 16
 }
 
-#[inline]
-fn between(source: U16, destination: U16) -> u32 {
-    let ([a, b], [c, d]) = (source.to_bytes(), destination.to_bytes());
-    u32::from_ne_bytes([a, b, c, d])
+/// An uplink in the key of a session.
+#[must_use]
+pub fn uplink_key(uplink: u16) -> u64 {
+    u64::from(uplink) << 32
 }
 
 impl Slot {
@@ -130,36 +149,48 @@ impl Slot {
         }
     }
 
-    #[inline]
-    pub(super) fn out_key(&self) -> Key {
-        let ports = between(self.inside_port, self.remote_port);
-        key(adjacent(&self.inside, &self.remote), ports, self.network, self.protocol)
+    #[inline(always)]
+    fn word<const AT: usize>(&self) -> u64 {
+        let octets: &[u8; size_of::<Self>()] = transmute_ref!(self);
+        octets[AT..].first_chunk().map_or(0, |octets| u64::from_le_bytes(*octets))
     }
 
-    #[inline]
+    #[inline(always)]
+    pub(super) fn mac_and_more(&self) -> [u8; 8] {
+        self.word::<{ offset_of!(Self, mac) }>().to_le_bytes()
+    }
+
+    #[inline(always)]
+    pub(super) fn out_key(&self) -> Key {
+        [self.word::<ENDS_OUT>(), self.word::<REST_OUT>() & !NOT_OUT]
+    }
+
+    #[inline(always)]
     pub(super) fn in_key(&self) -> Key {
-        let ports = between(self.remote_port, self.external_port);
-        key(adjacent(&self.remote, &self.external), ports, self.uplink, self.protocol)
+        [self.word::<ENDS_IN>(), self.word::<REST_IN>() & !NOT_IN]
     }
 
     pub(super) fn inside_key(&self) -> Key {
-        self.inside_flow().inside_key(self.network, self.uplink)
+        self.inside_flow().inside_key(self.network.get(), self.uplink.get())
     }
 
     pub(super) fn external_key(&self) -> Key {
-        external_key(self.uplink, self.protocol, self.external_port.get())
+        external_key(self.uplink.get(), self.protocol, self.external_port.get())
     }
 
     pub(super) fn host_key(&self) -> u64 {
-        host_key(self.network, self.inside.into())
+        host_key(self.network.get(), self.inside.into())
     }
 
     pub(super) fn is_used(&self) -> bool {
         self.check != 0
     }
 
-    /// Makes the slot a session: the last thing written.
+    /// Makes the slot a session.
     pub(super) fn seal(&mut self) {
+        self.protocol_again = self.protocol;
+        let Change { header, transport } = Change::new(self.inside_endpoint(), self.external_endpoint());
+        self.change = [header, transport];
         self.check = self.expected();
     }
 
@@ -168,19 +199,37 @@ impl Slot {
         self.check == self.expected()
             && matches!(self.protocol, ipv4::TCP | ipv4::UDP | ipv4::ICMP)
             && tcp::State::from_byte(self.state).is_some()
-            && self.flags & !(ASSURED | WINDOW_KNOWN) == 0
-            && self.in_scale <= tcp::MAX_SCALE
+            && self.flags & 0xf & !(ASSURED | WINDOW_KNOWN) == 0
+            && self.in_scale() <= tcp::MAX_SCALE
             && self.mac[0] & 1 == 0
     }
 
-    fn expected(&self) -> u64 {
-        let [a, b] = self.external_port.to_bytes();
-        let [ends, rest] = self.out_key();
-        let words = [ends, rest, adjacent(&self.external, &[a, b, 0, 0]), u64::from(self.uplink)];
-        words.iter().fold(MAGIC, |sum, word| (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
-            | 1
+    fn expected(&self) -> u32 {
+        let sum = [self.out_key(), self.in_key()]
+            .as_flattened()
+            .iter()
+            .fold(MAGIC, |sum, word| (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
+        (sum >> 32) as u32 | 1
     }
 
+    #[inline(always)]
+    pub(super) fn inside_endpoint(&self) -> (Raw, [u8; 2]) {
+        (Raw::from_le_bytes(self.inside), self.inside_port.to_bytes())
+    }
+
+    #[inline(always)]
+    pub(super) fn external_endpoint(&self) -> (Raw, [u8; 2]) {
+        (Raw::from_le_bytes(self.external), self.external_port.to_bytes())
+    }
+
+    /// From inside to outside.
+    #[inline(always)]
+    pub(super) fn change(&self) -> Change {
+        let [header, transport] = self.change;
+        Change { header, transport }
+    }
+
+    #[inline(always)]
     pub(super) fn is_assured(&self) -> bool {
         self.flags & ASSURED != 0
     }
@@ -189,6 +238,7 @@ impl Slot {
         self.flags |= ASSURED;
     }
 
+    #[inline(always)]
     pub(super) fn is_window_known(&self) -> bool {
         self.flags & WINDOW_KNOWN != 0
     }
@@ -197,14 +247,21 @@ impl Slot {
         self.flags = if known { self.flags | WINDOW_KNOWN } else { self.flags & !WINDOW_KNOWN };
     }
 
-    /// A TCP connection that is established and whose windows are known.
-    #[inline]
-    pub(super) fn is_settled(&self) -> bool {
-        self.state == tcp::State::Established as u8 && self.flags == ASSURED | WINDOW_KNOWN
+    #[inline(always)]
+    pub(super) fn in_scale(&self) -> u8 {
+        self.flags >> SCALE_SHIFT
+    }
+
+    pub(super) fn set_in_scale(&mut self, scale: u8) {
+        self.flags = self.flags & ((1 << SCALE_SHIFT) - 1) | scale.min(tcp::MAX_SCALE) << SCALE_SHIFT;
     }
 
     pub(super) fn tcp_state(&self) -> tcp::State {
         tcp::State::from_byte(self.state).unwrap_or(tcp::State::Closed)
+    }
+
+    pub(super) fn expires(&self) -> u64 {
+        self.renew.saturating_add(self.class().nanos())
     }
 
     pub(super) fn class(&self) -> Class {

@@ -10,7 +10,7 @@ use core::net::Ipv4Addr;
 use super::index::{Hasher, Index, Rings};
 use super::ports;
 use super::slot::{Flow, Key, Slot, external_key, host_key};
-use super::timers::Class;
+use super::timers::{Class, renewal};
 use crate::DropReason;
 use crate::time::Time;
 
@@ -79,10 +79,12 @@ impl Table {
     pub(super) fn adopt(&mut self, now: Time, mine: impl Fn(&Slot) -> bool) {
         let mut found: Vec<(u64, u32)> = Vec::new();
         for (number, slot) in (0..self.host_of.len() as u32).zip(self.slots.iter_mut()) {
-            slot.expires = slot.expires.min(slot.class().deadline(now));
-            slot.epoch = 0;
-            if slot.is_sound() && slot.expires > now.0 && mine(slot) {
-                found.push((slot.expires, number));
+            slot.renew = slot.renew.min(renewal(now));
+            if slot.is_sound() && slot.expires() > now.0 && mine(slot) {
+                // The other process's checks and sums are not ours.
+                slot.epoch = 0;
+                slot.seal();
+                found.push((slot.expires(), number));
             } else {
                 *slot = Slot::default();
             }
@@ -132,6 +134,12 @@ impl Table {
         self.slots.get(number as usize).copied().unwrap_or_default()
     }
 
+    #[inline(always)]
+    pub(super) fn get(&self, number: u32) -> Option<&Slot> {
+        self.slots.get(number as usize)
+    }
+
+    #[inline(always)]
     pub(super) fn slot_mut(&mut self, number: u32) -> Option<&mut Slot> {
         self.slots.get_mut(number as usize)
     }
@@ -147,12 +155,12 @@ impl Table {
         self.slots.get(number as usize).is_some_and(test)
     }
 
-    #[inline(always)]
+    #[inline]
     fn find_out(&self, key: Key) -> Option<u32> {
         self.by_out.find(self.hasher.hash(key), |number| self.is(number, |slot| slot.out_key() == key))
     }
 
-    #[inline(always)]
+    #[inline]
     fn find_in(&self, key: Key) -> Option<u32> {
         self.by_in.find(self.hasher.hash(key), |number| self.is(number, |slot| slot.in_key() == key))
     }
@@ -168,7 +176,7 @@ impl Table {
 
     /// A session found after its end, but before its turn in [`Table::expire`], is gone.
     fn alive(&mut self, now: Time, number: u32) -> Option<u32> {
-        if self.is(number, |slot| slot.expires > now.0) {
+        if self.is(number, |slot| slot.expires() > now.0) {
             return Some(number);
         }
         self.remove(number);
@@ -187,20 +195,40 @@ impl Table {
         self.alive(now, number)
     }
 
-    /// The living session whose packets from inside have `key`.
+    /// The session whose packets from inside have `key`.
     #[inline(always)]
-    pub(super) fn known_out(&mut self, now: Time, key: Key) -> Option<(u32, &mut Slot)> {
-        let number = self.find_out(key)?;
+    pub(super) fn known_out(&mut self, key: Key) -> Option<(u32, &mut Slot)> {
+        let hash = self.hasher.hash(key);
+        let number = match self.by_out.first(hash) {
+            Some(number) => number,
+            None => self.known_out_behind(hash, key)?,
+        };
         let slot = self.slots.get_mut(number as usize)?;
-        (slot.expires > now.0).then_some((number, slot))
+        (slot.out_key() == key).then_some((number, slot))
     }
 
-    /// The living session whose packets from outside have `key`.
+    #[cold]
+    #[inline(never)]
+    fn known_out_behind(&self, hash: u32, key: Key) -> Option<u32> {
+        self.by_out.find(hash, |number| self.is(number, |slot| slot.out_key() == key))
+    }
+
+    /// The session whose packets from outside have `key`.
     #[inline(always)]
-    pub(super) fn known_in(&self, now: Time, key: Key) -> Option<(u32, &Slot)> {
-        let number = self.find_in(key)?;
+    pub(super) fn known_in(&self, key: Key) -> Option<(u32, &Slot)> {
+        let hash = self.hasher.hash(key);
+        let number = match self.by_in.first(hash) {
+            Some(number) => number,
+            None => self.known_in_behind(hash, key)?,
+        };
         let slot = self.slots.get(number as usize)?;
-        (slot.expires > now.0).then_some((number, slot))
+        (slot.in_key() == key).then_some((number, slot))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn known_in_behind(&self, hash: u32, key: Key) -> Option<u32> {
+        self.by_in.find(hash, |number| self.is(number, |slot| slot.in_key() == key))
     }
 
     /// Any living session of the inside endpoint's mapping.
@@ -270,7 +298,7 @@ impl Table {
     /// Stores a session whose fields are complete except for timer and seal.
     pub(super) fn insert(&mut self, now: Time, mut slot: Slot) -> Result<u32, DropReason> {
         let number = self.free.pop().ok_or(DropReason::NatTableFull)?;
-        slot.expires = slot.class().deadline(now);
+        slot.renew = renewal(now);
         slot.seal();
         if self.link(number, &slot).is_none() {
             self.free.push(number);
@@ -355,7 +383,7 @@ impl Table {
     pub(super) fn touch(&mut self, now: Time, number: u32, before: Class, refresh: bool) {
         let Some(slot) = self.slot_mut(number) else { return };
         let (class, assured) = (slot.class(), slot.is_assured());
-        if class != before || (refresh && class.is_due(now, slot.expires)) {
+        if class != before || (refresh && now.0 >= slot.renew) {
             self.rearm(now, number, class);
         }
         if assured {
@@ -363,19 +391,20 @@ impl Table {
         }
     }
 
-    /// A packet keeps the session of `class` alive, which would have ended at `expires`.
-    #[inline(always)]
-    pub(super) fn keep(&mut self, now: Time, number: u32, expires: u64, class: Class) {
-        if class.is_due(now, expires) {
-            self.rearm(now, number, class);
-        }
+    /// Restarts the timer of a session that a packet keeps alive, unless it has run out.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn keep(&mut self, now: Time, number: u32) -> Option<&mut Slot> {
+        let class = self.get(number).filter(|slot| slot.expires() > now.0)?.class();
+        self.rearm(now, number, class);
+        self.slot_mut(number)
     }
 
     /// Restarts the timer of a session that is of `class` now.
     #[cold]
     pub(super) fn rearm(&mut self, now: Time, number: u32, class: Class) {
         let Some(slot) = self.slot_mut(number) else { return };
-        slot.expires = class.deadline(now);
+        slot.renew = renewal(now);
         self.timers.remove(number);
         self.timers.insert_before(self.timer_head(class), number);
     }
@@ -384,7 +413,7 @@ impl Table {
         let mut left = BATCH;
         for class in Class::ALL {
             while let Some(number) = self.timers.first(self.timer_head(class)) {
-                if left == 0 || self.slot(number).expires > now.0 {
+                if left == 0 || self.slot(number).expires() > now.0 {
                     break;
                 }
                 self.remove(number);
@@ -397,7 +426,7 @@ impl Table {
         Class::ALL
             .iter()
             .filter_map(|&class| self.timers.first(self.timer_head(class)))
-            .map(|number| Time(self.slot(number).expires))
+            .map(|number| Time(self.slot(number).expires()))
             .min()
     }
 

@@ -104,15 +104,15 @@ impl Segment {
         })
     }
 
-    /// A segment with nothing but an acknowledgement, and perhaps data.
+    /// A segment with nothing but an acknowledgement, and perhaps data that nobody counts.
     #[inline(always)]
-    pub(super) fn plain(header: &Tcp, payload: u32) -> Option<Self> {
+    pub(super) fn plain(header: &Tcp) -> Option<Self> {
         (header.flags & (FIN | SYN | RST | ACK) == ACK).then_some(Self {
             flags: ACK,
             sequence: header.sequence.get(),
             acknowledgement: header.acknowledgement.get(),
             window: header.window.get(),
-            length: payload,
+            length: 0,
             scale: None,
         })
     }
@@ -146,7 +146,13 @@ fn scale(mut options: &[u8]) -> Option<u8> {
     None
 }
 
+#[inline(always)]
+fn latest(a: u32, b: u32) -> u32 {
+    if later(a, b) { a } else { b }
+}
+
 /// `a` is later than `b` in sequence space.
+#[inline(always)]
 fn later(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) > 0
 }
@@ -164,7 +170,7 @@ fn start(slot: &mut Slot, segment: &Segment) {
     let syn = segment.has(SYN);
     slot.state = if syn { State::SynOut } else { State::MidStream } as u8;
     slot.out_end = segment.end();
-    slot.in_scale = if syn { segment.scale.unwrap_or(0) } else { MAX_SCALE };
+    slot.set_in_scale(if syn { segment.scale.unwrap_or(0) } else { MAX_SCALE });
     slot.in_window = MIN_WINDOW;
     slot.set_window_known(false);
     offered(slot, segment);
@@ -183,16 +189,14 @@ pub(super) fn accept(slot: &mut Slot, segment: &Segment) -> Result<(), DropReaso
 }
 
 /// Learns what the inside host expects from its acknowledgement and window.
-#[inline(always)]
 fn offered(slot: &mut Slot, segment: &Segment) {
-    if segment.has(ACK) {
-        if !slot.is_window_known() || later(segment.acknowledgement, slot.in_next) {
-            slot.in_next = segment.acknowledgement;
-        }
+    let news = !slot.is_window_known() || later(segment.acknowledgement, slot.in_next);
+    if segment.has(ACK) && news {
+        slot.in_next = segment.acknowledgement;
         slot.set_window_known(true);
     }
     // The window of a SYN is never scaled (RFC 7323 2.2).
-    let scale = if segment.has(SYN) { 0 } else { slot.in_scale.min(MAX_SCALE) };
+    let scale = if segment.has(SYN) { 0 } else { slot.in_scale() };
     slot.in_window = slot.in_window.max(u32::from(segment.window) << scale);
 }
 
@@ -211,23 +215,41 @@ pub(super) fn outbound(slot: &mut Slot, segment: &Segment) -> bool {
         return true;
     }
     if segment.has(SYN) && state == State::SynIn {
-        slot.in_scale = segment.scale.unwrap_or(0);
+        slot.set_in_scale(segment.scale.unwrap_or(0));
     }
-    follow_outbound(slot, segment);
-    if state == State::SynIn {
+    offered(slot, segment);
+    if later(segment.end(), slot.out_end) || state == State::SynIn {
         slot.out_end = segment.end();
     }
     slot.state = after_outbound(state, segment) as u8;
     true
 }
 
-/// What any segment from inside tells.
+/// A plain segment from inside, of an established connection: what it offers is all it changes, as `out_end` is asked
+/// for only while a connection opens.
 #[inline(always)]
-pub(super) fn follow_outbound(slot: &mut Slot, segment: &Segment) {
-    offered(slot, segment);
-    if later(segment.end(), slot.out_end) {
-        slot.out_end = segment.end();
+pub(super) fn plain_outbound(slot: &mut Slot, segment: &Segment) {
+    slot.in_next = latest(segment.acknowledgement, slot.in_next);
+    let window = u32::from(segment.window) << slot.in_scale();
+    if window > slot.in_window {
+        slot.in_window = window;
     }
+}
+
+/// The same segment changes nothing else.
+#[inline(always)]
+pub(super) fn is_settled(slot: &Slot) -> bool {
+    slot.state == State::Established as u8 && slot.is_window_known()
+}
+
+/// [`inbound`] would accept a plain segment and change nothing. That may be so as well of some that are refused here.
+#[inline(always)]
+pub(super) fn plain_inbound(slot: &Slot, segment: &Segment) -> bool {
+    let (window, behind) = (u64::from(slot.in_window), u64::from(MIN_WINDOW));
+    let ahead = i64::from(segment.sequence.wrapping_sub(slot.in_next) as i32);
+    is_settled(slot)
+        && slot.is_assured()
+        && (window + behind).wrapping_add_signed(ahead) <= 2 * window + behind
 }
 
 fn after_outbound(state: State, segment: &Segment) -> State {
@@ -325,8 +347,7 @@ fn acknowledges(slot: &Slot, segment: &Segment) -> bool {
 }
 
 /// Generous on both sides: retransmissions and windows that shrank pass.
-#[inline(always)]
-pub(super) fn in_window(slot: &Slot, segment: &Segment) -> bool {
+fn in_window(slot: &Slot, segment: &Segment) -> bool {
     if !slot.is_window_known() {
         return true;
     }

@@ -16,29 +16,24 @@ pub(super) enum Class {
     Icmp,
 }
 
-/// A timer is moved only when that gains this much; expiry is late by at most this and never early.
+/// A timer is restarted only when that gains this much; expiry is late by at most this and never early.
 const GRAIN: u64 = Time::SECOND / 2;
 
 impl Class {
     pub(super) const ALL: [Self; 4] = [Self::Udp, Self::Established, Self::Transitory, Self::Icmp];
 
-    pub(super) fn seconds(self) -> u64 {
-        match self {
+    pub(super) fn nanos(self) -> u64 {
+        let seconds = match self {
             Self::Udp => 300,
             Self::Established => 7440,
             Self::Transitory => 240,
             Self::Icmp => 60,
-        }
+        };
+        seconds * Time::SECOND
     }
+}
 
-    /// A timer that ends at `expires` is to be restarted by a packet.
-    #[inline]
-    pub(super) fn is_due(self, now: Time, expires: u64) -> bool {
-        // Wraps after five hundred years.
-        now.0.wrapping_add(self.seconds() * Time::SECOND) >= expires
-    }
-
-    pub(super) fn deadline(self, now: Time) -> u64 {
-        now.0.saturating_add(self.seconds() * Time::SECOND + GRAIN)
-    }
+/// When the timer of a session is to be restarted that starts now.
+pub(super) fn renewal(now: Time) -> u64 {
+    now.0.saturating_add(GRAIN)
 }

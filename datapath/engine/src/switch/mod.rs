@@ -6,7 +6,10 @@
 //! of buckets leaves the address unlearned, so its frames are flooded; nobody else's entry is evicted for it.
 
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicU16, AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 use pontoon_wire::Mac;
 
@@ -108,6 +111,8 @@ struct Bucket([Entry; WAYS]);
 /// Learned addresses of one network.
 #[derive(Debug)]
 pub struct MacTable {
+    /// How often an entry came, moved or went, or the rules changed.
+    changes: AtomicU32,
     secret: [u64; 2],
     ageing: AtomicU32,
     buckets: Box<[Bucket; BUCKETS]>,
@@ -119,6 +124,7 @@ impl MacTable {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
+            changes: AtomicU32::new(0),
             secret: [mix(seed), mix(!seed) | 1],
             ageing: AtomicU32::new(AGEING),
             buckets: Box::new([const { Bucket([const { Entry::free() }; WAYS]) }; BUCKETS]),
@@ -127,24 +133,11 @@ impl MacTable {
     }
 
     /// True when there is nothing to learn from a frame of `mac` from `port`: it was seen there in the same second.
-    #[must_use]
-    #[inline(always)]
-    pub fn is_fresh(&self, second: u32, mac: Key, port: PortId) -> bool {
-        let word = mac.at(port);
-        self.bucket(self.places(mac)[0]).iter().any(|entry| {
+    fn is_fresh(&self, second: u32, mac: Key, port: PortId) -> bool {
+        self.find(mac).is_some_and(|(entry, word)| {
             let seen = entry.seen.load(Relaxed);
-            entry.word.load(Relaxed) == word && (seen == second || seen == STATIC)
+            word == mac.at(port) && (seen == second || seen == STATIC)
         })
-    }
-
-    /// The port `mac` is behind, if that is quickly found: an address in its second bucket is not.
-    #[must_use]
-    #[inline(always)]
-    pub fn place(&self, second: u32, mac: Key) -> Option<PortId> {
-        let bucket = self.bucket(self.places(mac)[0]);
-        let entry = bucket.iter().find(|entry| mac.is_in(entry.word.load(Relaxed)))?;
-        let port = port_of(entry.word.load(Relaxed));
-        self.fresh(entry.seen.load(Relaxed), second).then_some(port)
     }
 
     /// Remembers that `mac` is behind `port`, which may have at most `limit` addresses.
@@ -165,13 +158,28 @@ impl MacTable {
     /// The port `mac` is behind; `None` when it was never seen or is aged.
     #[must_use]
     pub fn lookup(&self, now: Time, mac: Mac) -> Option<PortId> {
-        let (entry, word) = self.find(mac.into())?;
+        self.place(now, mac.into())
+    }
+
+    fn place(&self, now: Time, mac: Key) -> Option<PortId> {
+        let (entry, word) = self.find(mac)?;
         self.fresh(entry.seen.load(Relaxed), second(now)).then_some(port_of(word))
     }
 
     /// From now on an address is forgotten after so many seconds of silence; 0: within the second it was seen in.
     pub fn set_ageing(&self, seconds: u32) {
         self.ageing.store(seconds, Relaxed);
+        self.changed();
+    }
+
+    #[inline(always)]
+    fn changes(&self) -> u32 {
+        self.changes.load(Acquire)
+    }
+
+    /// To be called after a change, so that nobody takes what was before for what is now.
+    fn changed(&self) {
+        self.changes.fetch_add(1, Release);
     }
 
     /// A static entry, and one that another worker with a faster clock has seen, is as fresh as can be.
@@ -261,6 +269,7 @@ impl MacTable {
             return Learned::Refused;
         }
         entry.seen.store(second, Relaxed);
+        self.changed();
         self.give(port_of(old));
         Learned::Moved
     }
@@ -272,6 +281,7 @@ impl MacTable {
         for entry in self.places(mac).into_iter().flat_map(|at| self.bucket(at)) {
             if entry.word.compare_exchange(FREE, mac.at(port), Relaxed, Relaxed).is_ok() {
                 entry.seen.store(second, Relaxed);
+                self.changed();
                 return Learned::New;
             }
         }
@@ -313,6 +323,7 @@ impl MacTable {
 
     fn clear(&self, entry: &Entry, word: u64) {
         if entry.word.compare_exchange(word, FREE, Relaxed, Relaxed).is_ok() {
+            self.changed();
             self.give(port_of(word));
         }
     }
@@ -330,10 +341,75 @@ impl MacTable {
     }
 }
 
+/// What a worker looked up last: frames come in rows. Good until time or table changes.
+#[derive(Debug)]
+pub struct Memo {
+    now: Time,
+    changes: u32,
+    /// An address and the port it is surely behind.
+    source: u64,
+    /// An address and the network it was looked up in, and the port it was found behind.
+    destination: u64,
+    port: PortId,
+}
+
+impl Default for Memo {
+    fn default() -> Self {
+        Self::new(Time::default(), 0)
+    }
+}
+
+impl Memo {
+    fn new(now: Time, changes: u32) -> Self {
+        Self { now, changes, source: FREE, destination: FREE, port: 0 }
+    }
+
+    /// Has to come before each of the others.
+    #[inline(always)]
+    pub fn open(&mut self, macs: &MacTable, now: Time) {
+        let changes = macs.changes();
+        if self.now != now || self.changes != changes {
+            *self = Self::new(now, changes);
+        }
+    }
+
+    /// True when `mac` is known to be behind `port`, and nothing is to be learned. It is not `never`'s.
+    #[inline(always)]
+    pub fn is_fresh(&mut self, macs: &MacTable, mac: Key, port: PortId, never: Key) -> bool {
+        self.source == mac.at(port) || self.find_source(macs, mac, port, never)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_source(&mut self, macs: &MacTable, mac: Key, port: PortId, never: Key) -> bool {
+        let fresh = mac != never && macs.is_fresh(second(self.now), mac, port);
+        if fresh {
+            self.source = mac.at(port);
+        }
+        fresh
+    }
+
+    /// The port of `network` that `mac` is behind.
+    #[inline(always)]
+    pub fn place(&mut self, macs: &MacTable, network: u16, mac: Key) -> Option<PortId> {
+        if self.destination != mac.at(network) {
+            self.find_place(macs, network, mac)?;
+        }
+        Some(self.port)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_place(&mut self, macs: &MacTable, network: u16, mac: Key) -> Option<()> {
+        self.port = macs.place(self.now, mac)?;
+        self.destination = mac.at(network);
+        Some(())
+    }
+}
+
 /// Seconds fit in 32 bits for 136 years of uptime; the top value is kept for static entries.
-#[must_use]
 #[inline]
-pub fn second(now: Time) -> u32 {
+fn second(now: Time) -> u32 {
     u32::try_from(now.secs()).unwrap_or(STATIC - 1).min(STATIC - 1)
 }
 

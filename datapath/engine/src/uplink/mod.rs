@@ -6,7 +6,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use pontoon_wire::brief::{Raw, raw};
 use pontoon_wire::{Mac, arp, ethernet, vnet};
@@ -31,23 +31,49 @@ const FORGET: u64 = 120;
 /// Requests before a neighbour is given up.
 const TRIES: u8 = 3;
 
-/// The address an uplink got, written by the worker that runs its DHCP client and read by all.
+/// The address of an uplink that gets one, written by the worker that runs its DHCP client and read by all.
 #[derive(Debug, Default)]
 pub struct Address {
     /// Address in the high half, prefix in bits 0 to 7, bit 8 set when valid.
     address: AtomicU64,
     gateway: AtomicU64,
+    link: [AtomicU32; 3],
+}
+
+/// The same as integers that can be held against those of a [`pontoon_wire::brief::Brief`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Zero: none.
+    pub address: Raw,
+    mask: Raw,
+    /// Zero: none.
+    gateway: Raw,
 }
 
 impl Address {
+    /// Of an uplink that has its address for good.
+    #[must_use]
+    pub fn fixed(subnet: Subnet, gateway: Option<Ipv4Addr>) -> Self {
+        let address = Self::default();
+        address.set(subnet, gateway);
+        address
+    }
+
     pub fn set(&self, subnet: Subnet, gateway: Option<Ipv4Addr>) {
         self.gateway.store(gateway.map_or(0, |g| u64::from(g.to_bits()) | 1 << 32), Ordering::Relaxed);
         let packed = u64::from(subnet.address.to_bits()) << 32 | 0x100 | u64::from(subnet.prefix);
         self.address.store(packed, Ordering::Release);
+        let mask = Ipv4Addr::from_bits(subnet.mask());
+        self.set_link([raw(subnet.address), raw(mask), gateway.map_or(0, raw)]);
     }
 
     pub fn clear(&self) {
         self.address.store(0, Ordering::Release);
+        self.set_link([0; 3]);
+    }
+
+    fn set_link(&self, words: [Raw; 3]) {
+        self.link.iter().zip(words).for_each(|(place, word)| place.store(word, Ordering::Relaxed));
     }
 
     #[must_use]
@@ -58,6 +84,34 @@ impl Address {
             Subnet { address: Ipv4Addr::from_bits((packed >> 32) as u32), prefix: (packed & 0xff) as u8 };
         let gateway = (gateway >> 32 == 1).then(|| Ipv4Addr::from_bits((gateway & 0xffff_ffff) as u32));
         (packed & 0x100 != 0).then_some((subnet, gateway))
+    }
+
+    /// The address alone.
+    #[must_use]
+    #[inline(always)]
+    pub fn word(&self) -> Raw {
+        self.link[0].load(Ordering::Relaxed)
+    }
+
+    /// For a moment after a change, one word may be from before it.
+    #[must_use]
+    #[inline(always)]
+    pub fn link(&self) -> Link {
+        let [address, mask, gateway] = &self.link;
+        Link {
+            address: address.load(Ordering::Relaxed),
+            mask: mask.load(Ordering::Relaxed),
+            gateway: gateway.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Link {
+    /// Whom to send to on the uplink's segment; zero: nobody.
+    #[must_use]
+    #[inline(always)]
+    pub fn next_hop(&self, destination: Raw) -> Raw {
+        if (self.address ^ destination) & self.mask == 0 { destination } else { self.gateway }
     }
 }
 
@@ -88,30 +142,45 @@ pub struct Neighbours {
     entries: BTreeMap<Ipv4Addr, Neighbour>,
     unresolved: usize,
     waiting: usize,
+    /// Frames leave with it.
+    own: Mac,
     last: Last,
 }
 
-/// The next hop of the last frame, where it is and how long that is surely so.
+/// The next hop of the last frame, the link-layer addresses of frames to it, and how long they are surely right.
 #[derive(Clone, Copy, Debug, Default)]
 struct Last {
     ip: Raw,
-    mac: Mac,
     until: Time,
+    macs: [u8; 12],
+}
+
+/// Destination and source as a frame has them.
+fn macs(destination: Mac, source: Mac) -> [u8; 12] {
+    let [[a, b, c, d, e, f], [g, h, i, j, k, l]] = [destination, source];
+    [a, b, c, d, e, f, g, h, i, j, k, l]
 }
 
 impl Neighbours {
-    /// Where `ip` is, when that is so fresh that nobody has to be asked.
+    /// Destination and source of a frame to `ip`, when that is so well known that nobody has to be asked.
     #[inline(always)]
     #[must_use]
-    pub fn recent(&self, now: Time, ip: Raw) -> Option<&Mac> {
-        (self.last.ip == ip && now < self.last.until).then_some(&self.last.mac)
+    pub fn recent(&self, now: Time, ip: Raw) -> Option<&[u8; 12]> {
+        (self.last.ip == ip && now < self.last.until).then_some(&self.last.macs)
+    }
+
+    /// Frames leave with address `own` from now on.
+    pub fn renew(&mut self, own: Mac) {
+        (self.own, self.last) = (own, Last::default());
     }
 
     pub fn resolve(&mut self, now: Time, ip: Ipv4Addr) -> Resolve {
-        match self.recent(now, raw(ip)) {
-            Some(&mac) => Resolve::Known { mac, ask: false },
-            None => self.search(now, ip),
+        let resolved = self.search(now, ip);
+        if let Resolve::Known { mac, ask: false } = resolved {
+            let until = self.entries.get(&ip).map_or(now, |entry| entry.seen.after_secs(FRESH));
+            self.last = Last { ip: raw(ip), until, macs: macs(mac, self.own) };
         }
+        resolved
     }
 
     fn search(&mut self, now: Time, ip: Ipv4Addr) -> Resolve {
@@ -131,7 +200,6 @@ impl Neighbours {
         if ask {
             entry.asked = now;
         }
-        self.last = Last { ip: raw(ip), mac, until: entry.seen.after_secs(FRESH) };
         Resolve::Known { mac, ask }
     }
 

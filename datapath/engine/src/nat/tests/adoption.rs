@@ -45,7 +45,7 @@ fn damaged_slots_are_left_behind() {
     clash.remote_port = (clash.remote_port.get() ^ 1).into();
     clash.seal();
     memory[21] = clash;
-    memory[5].expires = u64::MAX;
+    memory[5].renew = u64::MAX;
     let mut nat = adopt(memory, now);
     assert_eq!(nat.len(), 17);
     nat.expire(now.after_secs(301));
