@@ -26,8 +26,13 @@ const LAYERS: &[Layer] = &[
         ],
         ..layer("pontoon-engine", &["pontoon-wire"], true)
     },
-    layer("pontoon-ports", &["pontoon-engine", "pontoon-wire"], false),
-    layer("pontoon-datapath", &["pontoon-ports", "pontoon-engine", "pontoon-wire", "pontoon-proto"], false),
+    layer("pontoon-vhost", &["pontoon-wire"], false),
+    layer("pontoon-ports", &["pontoon-engine", "pontoon-vhost", "pontoon-wire"], false),
+    layer(
+        "pontoon-datapath",
+        &["pontoon-ports", "pontoon-vhost", "pontoon-engine", "pontoon-wire", "pontoon-proto"],
+        false,
+    ),
     layer("pontoon-proto", &[], false),
     layer("pontoon-netxml", &[], false),
     layer("pontoon-control", &["pontoon-proto", "pontoon-netxml"], false),
