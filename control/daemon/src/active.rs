@@ -66,7 +66,7 @@ impl State {
     fn check_bridge(&self, network: &Network) -> Answer<()> {
         let bridge = network.bridge.name.as_deref().unwrap_or("");
         check_interface_name(bridge)?;
-        if netlink::link(bridge).map_err(|error| internal(format!("listing interfaces: {error}")))?.is_some()
+        if netlink::index(bridge).map_err(|error| internal(format!("listing interfaces: {error}")))?.is_some()
         {
             return Err(fail_help(
                 format!("internal error: bridge name '{bridge}' already in use."),
@@ -155,8 +155,8 @@ pub(crate) fn netns_failure(netns: Option<&str>, error: &io::Error) -> pontoon_p
 
 /// Removes what is left of a tap. It goes by itself when its last descriptor closes; this makes it go now.
 pub(crate) fn vanish(netns: Option<&str>, name: &str) {
-    let removed = crate::sys::in_netns(netns, || match netlink::link(name)? {
-        Some(link) => netlink::delete(link.index),
+    let removed = crate::sys::in_netns(netns, || match netlink::index(name)? {
+        Some(link) => netlink::delete(link),
         None => Ok(()),
     });
     if let Err(error) = removed {

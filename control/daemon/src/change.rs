@@ -165,7 +165,7 @@ impl State {
         for (netns, name) in guests.chain([(None, live.bridge())]) {
             let resized = in_netns(netns, || {
                 let change = Change { mtu: Some(mtu), ..Change::default() };
-                netlink::link(name)?.map_or(Ok(()), |link| netlink::change(link.index, change))
+                netlink::index(name)?.map_or(Ok(()), |link| netlink::change(link, change))
             });
             report(name, resized);
         }
@@ -179,18 +179,18 @@ fn readdress_host(old: &LiveNetwork, next: &Network) -> std::io::Result<()> {
     if (&before, &routes_before) == (&after, &routes_after) {
         return Ok(());
     }
-    let Some(link) = netlink::link(old.bridge())? else { return Ok(()) };
+    let Some(link) = netlink::index(old.bridge())? else { return Ok(()) };
     for route in routes_before.iter().filter(|route| !routes_after.contains(route)) {
-        netlink::delete_route(link.index, route)?;
+        netlink::delete_route(link, route)?;
     }
     for net in before.iter().filter(|net| !after.contains(net)) {
-        netlink::delete_address(link.index, *net)?;
+        netlink::delete_address(link, *net)?;
     }
     for net in after.iter().filter(|net| !before.contains(net)) {
-        netlink::add_address(link.index, *net)?;
+        netlink::add_address(link, *net)?;
     }
     for route in routes_after.iter().filter(|route| !routes_before.contains(route)) {
-        netlink::add_route(link.index, route)?;
+        netlink::add_route(link, route)?;
     }
     Ok(())
 }

@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::slow;
+
 /// Files set aside of one name; further ones replace the last.
 const MAX_ASIDE: usize = 9;
 
@@ -17,6 +19,8 @@ pub(crate) trait Disk: Debug + Send + Sync {
     fn is_there(&self, path: &Path) -> bool;
     /// Writes a file, new or in place of another, and makes its content durable, but not its name.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+    /// As [`Self::write`], but its content is durable only when the system comes round to it.
+    fn write_unsynced(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn symlink(&self, target: &str, path: &Path) -> io::Result<()>;
     /// What is not there is removed already.
@@ -47,9 +51,12 @@ impl Disk for RealDisk {
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
+        let file = write_file(path, bytes)?;
+        slow::noted(|| format!("making {} durable", path.display()), || file.sync_all())
+    }
+
+    fn write_unsynced(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        write_file(path, bytes).map(drop)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -68,8 +75,15 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
+        let dir_file = File::open(dir)?;
+        slow::noted(|| format!("making names in {} durable", dir.display()), || dir_file.sync_all())
     }
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> io::Result<File> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    Ok(file)
 }
 
 impl dyn Disk + '_ {
@@ -88,9 +102,19 @@ impl dyn Disk + '_ {
         synced
     }
 
+    /// Replaces a file without waiting for the disk: whole or not at all if this process dies, in any state if the
+    /// machine does.
+    pub(crate) fn replace_unsynced(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.beside(path, |beside| self.write_unsynced(beside, bytes))
+    }
+
     fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.beside(path, |beside| self.write(beside, bytes))
+    }
+
+    fn beside(&self, path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
         let beside = with_suffix(path, ".tmp");
-        let written = self.write(&beside, bytes).and_then(|()| self.rename(&beside, path));
+        let written = write(&beside).and_then(|()| self.rename(&beside, path));
         if written.is_err() {
             let _ = self.remove(&beside);
         }

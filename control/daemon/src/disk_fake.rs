@@ -58,6 +58,8 @@ struct Inner {
     durable: BTreeMap<PathBuf, usize>,
     pending: Vec<Pending>,
     steps: usize,
+    /// Times a caller waited for the disk.
+    syncs: usize,
     fault: Option<(usize, Fault)>,
 }
 
@@ -100,6 +102,10 @@ impl FakeDisk {
     /// Steps since [`Self::fail`].
     pub(crate) fn steps(&self) -> usize {
         self.lock().steps
+    }
+
+    pub(crate) fn syncs(&self) -> usize {
+        self.lock().syncs
     }
 
     /// Makes all that is there durable.
@@ -163,6 +169,17 @@ impl Disk for FakeDisk {
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.write_unsynced(path, bytes)?;
+        let mut inner = self.lock();
+        inner.step()?;
+        inner.syncs += 1;
+        if let Some(number) = inner.names.get(path).copied() {
+            inner.nodes[number].1 = vec![Node::File(bytes.to_vec())];
+        }
+        Ok(())
+    }
+
+    fn write_unsynced(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut inner = self.lock();
         inner.step()?;
         let number = match inner.names.get(path).copied() {
@@ -177,9 +194,7 @@ impl Disk for FakeDisk {
             inner.nodes[number] = (half.clone(), vec![empty, half]);
             return Err(error);
         }
-        inner.nodes[number] = (whole.clone(), vec![empty, half, whole.clone()]);
-        inner.step()?;
-        inner.nodes[number] = (whole.clone(), vec![whole]);
+        inner.nodes[number] = (whole.clone(), vec![empty, half, whole]);
         Ok(())
     }
 
@@ -214,6 +229,7 @@ impl Disk for FakeDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut inner = self.lock();
         inner.step()?;
+        inner.syncs += 1;
         let (done, rest) =
             std::mem::take(&mut inner.pending).into_iter().partition(|change| change.is_in(dir));
         inner.pending = rest;

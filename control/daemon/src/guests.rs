@@ -253,8 +253,8 @@ impl State {
 
 /// Makes the guest's side of the cable feel plugged in or not.
 fn carrier(netns: Option<&str>, name: &str, up: bool) -> Answer<()> {
-    let set = in_netns(netns, || match netlink::link(name)? {
-        Some(link) => netlink::change(link.index, Change { carrier: Some(up), ..Change::default() }),
+    let set = in_netns(netns, || match netlink::index(name)? {
+        Some(link) => netlink::change(link, Change { carrier: Some(up), ..Change::default() }),
         None => Err(std::io::Error::from_raw_os_error(libc::ENODEV)),
     });
     set.map_err(|error| internal(format!("unable to set link state on interface: {name}: {error}")))

@@ -269,7 +269,7 @@ fn fold(disk: &dyn Disk, path: &Path, parts: &[PathBuf]) -> io::Result<Log> {
     }
     disk.replace(path, text.as_bytes())?;
     let copy = with_suffix(path, COPY);
-    if let Err(error) = disk.replace(&copy, text.as_bytes()) {
+    if let Err(error) = disk.replace_unsynced(&copy, text.as_bytes()) {
         tracing::warn!("{} cannot be written: {error}", copy.display());
     }
     Ok(log)

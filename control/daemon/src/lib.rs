@@ -28,6 +28,7 @@ mod port_objects;
 mod ports;
 mod resolvers;
 mod run;
+mod slow;
 mod state;
 mod store;
 mod subnets;

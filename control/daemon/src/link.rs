@@ -14,6 +14,7 @@ use pontoon_proto::message::{Status, ToControl, ToDatapath};
 
 use crate::failure::{Answer, internal, operation};
 use crate::live::MAX_ID;
+use crate::slow;
 use crate::state::Held;
 use crate::watch::Notifier;
 
@@ -102,13 +103,14 @@ impl Link {
     pub(crate) fn apply(&self, document: Document) -> Answer<()> {
         let wanted = document.generation;
         self.send(&ToDatapath::Apply { document }, &[])?;
-        self.wait(APPLY_TIMEOUT, |reply| match reply {
+        let applied = |reply| match reply {
             ToControl::Applied { generation } if generation >= wanted => Some(Ok(())),
             ToControl::Refused { reason } => {
                 Some(Err(operation(format!("the datapath refused the change: {}", printable(&reason)))))
             }
             _ => None,
-        })?
+        };
+        slow::noted(|| "the datapath's answer".to_owned(), || self.wait(APPLY_TIMEOUT, applied))?
     }
 
     pub(crate) fn status(&self) -> Answer<Box<Status>> {

@@ -19,6 +19,8 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use pontoon_proto::document::Route;
 
+use crate::slow;
+
 /// What is asked of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
@@ -44,6 +46,18 @@ pub(crate) fn links() -> io::Result<Vec<Link>> {
 
 pub(crate) fn link(name: &str) -> io::Result<Option<Link>> {
     Ok(links()?.into_iter().find(|link| link.name == name))
+}
+
+/// Number of an interface. Unlike all else here it does not wait for the lock that the kernel has for all changes of
+/// links, which other namespaces' comings and goings hold for long.
+pub(crate) fn index(name: &str) -> io::Result<Option<u32>> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    match netdevice::name_to_index(&socket, name) {
+        Ok(index) => Ok(Some(index)),
+        Err(rustix::io::Errno::NODEV) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn to_link(message: RouteNetlinkMessage) -> Option<Link> {
@@ -250,14 +264,19 @@ fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetl
     packet.finalize();
     let mut bytes = vec![0; packet.buffer_len()];
     packet.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-    let mut answers = Vec::new();
-    loop {
-        let (datagram, _) = socket.recv_from_full()?;
-        if read_datagram(&datagram, &mut answers)? {
-            return Ok(answers);
-        }
-    }
+    slow::noted(
+        || "the kernel's answer about interfaces".to_owned(),
+        || {
+            socket.send(&bytes, 0)?;
+            let mut answers = Vec::new();
+            loop {
+                let (datagram, _) = socket.recv_from_full()?;
+                if read_datagram(&datagram, &mut answers)? {
+                    return Ok(answers);
+                }
+            }
+        },
+    )
 }
 
 /// Takes the messages of one datagram; true when the answer is complete. A message the crate cannot read (a new
@@ -312,5 +331,9 @@ mod tests {
     fn loopback_is_listed() {
         let link = link("lo").expect("netlink").expect("lo");
         assert_eq!((link.index, link.name.as_str()), (1, "lo"));
+        assert_eq!(index("lo").expect("lo"), Some(1));
+        for none in ["pt-none", "longer than a name can be"] {
+            assert_eq!(index(none).expect("asked"), None);
+        }
     }
 }

@@ -256,6 +256,5 @@ fn packet_failure(dev: &str, error: &io::Error) -> Failure {
 
 /// Index of an interface that has to exist.
 fn made(name: &str) -> io::Result<u32> {
-    let link = netlink::link(name)?;
-    link.map(|link| link.index).ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
+    netlink::index(name)?.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
 }

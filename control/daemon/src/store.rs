@@ -146,9 +146,10 @@ impl Store {
         let path = self.definition(&network.name);
         let bytes = definition::signed(&definition::text(network));
         self.disk.replace(&path, &bytes).map_err(|error| cannot_write(&path, &error))?;
-        // It is accepted with that; without its copy it only has no protection from a bad disk.
+        // It is accepted with that, and its copy, which protects from a bad disk, can wait for one that is busy. A crash
+        // before leaves one that is mended at the next start.
         let copy = with_suffix(&path, COPY);
-        if let Err(error) = self.disk.replace(&copy, &bytes) {
+        if let Err(error) = self.disk.replace_unsynced(&copy, &bytes) {
             tracing::warn!("{} cannot be written: {error}", copy.display());
         }
         Ok(())

@@ -190,6 +190,13 @@ fn definitions_and_marks_change_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_definition_waits_for_the_disk_twice() {
+    let disk = Arc::new(FakeDisk::default());
+    Store::on(Arc::<FakeDisk>::clone(&disk), Path::new("/s")).save(&titled("a", "new")).expect("save");
+    assert_eq!(disk.syncs(), 2, "for its content and for its name");
+}
+
+#[test]
 fn a_definition_that_was_removed_does_not_come_back_with_its_mark() {
     let (disk, store) = prepared();
     // The machine stops between the definition and the rest of it.

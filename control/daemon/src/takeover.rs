@@ -32,9 +32,8 @@ impl State {
         let whole = held.fds.len() == usize::from(self.workers);
         let uplink = self.live.uplinks.iter().find(|uplink| uplink.port == port);
         if let Some(uplink) = uplink.filter(|uplink| uplink.kind == Kind::Direct) {
-            let link = sys::in_netns(uplink.netns.as_deref(), || netlink::link(&uplink.dev))?;
+            let index = sys::in_netns(uplink.netns.as_deref(), || netlink::index(&uplink.dev))?;
             let bound = held.fds.iter().map(sys::packet_interface).collect::<io::Result<Vec<_>>>()?;
-            let index = link.map(|link| link.index);
             return Ok(whole
                 && held.kind == PortKind::Packet
                 && bound.iter().all(|bound| Some(*bound) == index));

@@ -38,9 +38,9 @@ pub(crate) fn wanted(network: &Network) -> Answer<Option<Uplink>> {
 /// `<forward dev>` alone: an address of pontoon's own on that interface, from a DHCP server there.
 fn of_its_own(network: &Network, dev: &str) -> Answer<Uplink> {
     let listing = |error| internal(format!("listing interfaces: {error}"));
-    let link = netlink::link(dev).map_err(listing)?;
+    let link = netlink::index(dev).map_err(listing)?;
     let addresses = netlink::addresses().map_err(listing)?;
-    let used = link.and_then(|link| addresses.into_iter().find(|(index, _)| *index == link.index));
+    let used = link.and_then(|link| addresses.into_iter().find(|(index, _)| *index == link));
     match used {
         Some((_, net)) => Err(shared(network, dev, net)),
         None => Ok(Uplink {

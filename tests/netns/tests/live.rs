@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use pontoon_netns_tests::{Setup, World, in_netns, until, xml};
+use pontoon_netns_tests::{Proc, Setup, World, in_netns, until, xml};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 const OUTSIDE: &str = "203.0.113.80";
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Datagrams of one stream on their way: some 80 KB of a socket's 200.
+const WINDOW: u64 = 64;
 /// Redefinitions of the running network.
 const CHANGES: usize = 500;
 
@@ -21,6 +23,12 @@ const CHANGES: usize = 500;
 struct Echoes {
     sent: AtomicU64,
     back: AtomicU64,
+}
+
+impl Echoes {
+    fn outstanding(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed).saturating_sub(self.back.load(Ordering::Relaxed))
+    }
 }
 
 /// Answers every datagram in a namespace, and says when the sender's address is not the first one's.
@@ -44,20 +52,21 @@ fn serve_udp(netns: &str, address: &str, stop: &Arc<AtomicBool>, moved: &Arc<Ato
     })
 }
 
-/// Sends a datagram each millisecond until told to stop, and counts how many different ones come back.
+/// Sends a datagram each millisecond until told to stop, and counts how many different ones come back. It waits while
+/// `WINDOW` are on their way, so that none is lost in a socket whose reader gets no processor.
 fn stream_udp(netns: &str, to: SocketAddr, stop: &Arc<AtomicBool>) -> (Arc<Echoes>, JoinHandle<()>) {
     let (echoes, stop) = (Arc::new(Echoes::default()), Arc::clone(stop));
     let counts = Arc::clone(&echoes);
     let thread = in_netns(netns, || {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("bind");
         socket.connect(to).expect("connect");
-        socket.set_read_timeout(Some(Duration::from_millis(500))).expect("timeout");
+        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("timeout");
         let back = socket.try_clone().expect("clone");
         let stopped = Arc::clone(&stop);
         let receive = {
             let counts = Arc::clone(&counts);
             move || {
-                let (mut buffer, mut next) = ([0; 2048], 0u64);
+                let (mut buffer, mut next, mut last) = ([0; 2048], 0u64, Instant::now());
                 loop {
                     match back.recv(&mut buffer) {
                         Ok(_) => {
@@ -69,8 +78,10 @@ fn stream_udp(netns: &str, to: SocketAddr, stop: &Arc<AtomicBool>) -> (Arc<Echoe
                             );
                             next = number + 1;
                             counts.back.fetch_add(1, Ordering::Relaxed);
+                            last = Instant::now();
                         }
-                        Err(_) if stopped.load(Ordering::Relaxed) => return,
+                        Err(_) if !stopped.load(Ordering::Relaxed) => {}
+                        Err(_) if counts.outstanding() == 0 || last.elapsed() > PATIENCE => return,
                         Err(_) => {}
                     }
                 }
@@ -81,7 +92,7 @@ fn stream_udp(netns: &str, to: SocketAddr, stop: &Arc<AtomicBool>) -> (Arc<Echoe
             let mut bytes = [0; 200];
             while !stop.load(Ordering::Relaxed) {
                 bytes[..8].copy_from_slice(&counts.sent.load(Ordering::Relaxed).to_be_bytes());
-                if socket.send(&bytes).is_ok() {
+                if counts.outstanding() < WINDOW && socket.send(&bytes).is_ok() {
                     counts.sent.fetch_add(1, Ordering::Relaxed);
                 }
                 thread::sleep(Duration::from_millis(1));
@@ -134,6 +145,45 @@ fn stream_tcp(netns: &str, to: SocketAddr, stop: &Arc<AtomicBool>) -> JoinHandle
     })
 }
 
+/// A bulk transfer and a ping between two namespaces, from outside this process.
+struct Tools {
+    server: Proc,
+    client: Proc,
+    ping: Proc,
+}
+
+impl Tools {
+    /// The transfer has a small window: what it sends is never too much for a queue.
+    fn start(world: &World, from: &str, to: &str, address: &str) -> Self {
+        let words = ["iperf3", "-s", "-1", "--forceflush", "-B", address];
+        let mut server = world.spawn(to, &format!("iperf3-{to}"), &words);
+        server.wait_said("Server listening", 10);
+        let words = ["iperf3", "-c", address, "-t", "600", "-w", "128K", "-b", "100M", "-J"];
+        let client = world.spawn(from, &format!("iperf3-{from}"), &words);
+        let mut ping = world.spawn(from, &format!("ping-{from}"), &["ping", "-n", "-i", "0.01", address]);
+        ping.wait_said("icmp_seq=1 ", 10);
+        Self { server, client, ping }
+    }
+
+    /// Ends them; how many bytes were carried, and how many pings were answered. None between them was lost.
+    fn end(mut self) -> (u64, u64) {
+        self.ping.stop(Signal::INT);
+        self.client.stop(Signal::INT);
+        self.server.stop(Signal::INT);
+        let report: Value = serde_json::from_str(&self.client.said()).expect("iperf3's report");
+        // That it was told to end is the only error.
+        assert!(report["error"].as_str().is_some_and(|error| error.starts_with("interrupt")), "{report}");
+        let said = self.ping.said();
+        let numbers =
+            said.lines().filter_map(|line| line.split_once("icmp_seq=")?.1.split(' ').next()?.parse().ok());
+        let count = numbers.fold(0, |last: u64, number: u64| {
+            assert_eq!(number, last + 1, "a ping was lost\n{said}");
+            number
+        });
+        (report["end"]["sum_sent"]["bytes"].as_u64().unwrap_or(0), count)
+    }
+}
+
 /// The network of the test as it is in round `round`: every part that can change live takes its turn.
 fn definition(round: usize) -> String {
     let one_of =
@@ -178,9 +228,8 @@ fn update(round: usize) -> Value {
 
 #[test]
 fn redefinitions_under_traffic_lose_nothing_of_others_and_break_no_session() {
-    let Some(mut world) = World::new(&Setup { workers: 2, unjudged: true, ..Setup::default() }) else {
-        return;
-    };
+    let setup = Setup { workers: 2, unjudged: true, tools: &["iperf3", "ping"], ..Setup::default() };
+    let Some(mut world) = World::new(&setup) else { return };
     world.start_network("natntw", &definition(0));
     world.start_network("hostntw", &xml::hostntw());
     for guest in ["g3", "g4"] {
@@ -200,13 +249,18 @@ fn redefinitions_under_traffic_lose_nothing_of_others_and_break_no_session() {
     let streams = [(&g1, &net, OUTSIDE), (&g1, &g2, addresses[1].as_str())]
         .map(|(from, to, address)| stream_tcp(from, serve_echo(to, address), &stop));
 
+    let tools = [("g3", "g4", addresses[3].as_str()), ("g1", "net", OUTSIDE)]
+        .map(|(from, to, address)| Tools::start(&world, from, to, address));
+
     let mut api = world.api();
-    let start = Instant::now();
+    let (start, mut slowest) = (Instant::now(), Duration::ZERO);
     for round in 1..=CHANGES {
+        let asked = Instant::now();
         let reply = match round % 4 {
             0 => api.call("net-define", &json!({ "xml": definition(round) })),
             _ => api.call("net-update", &update(round)),
         };
+        slowest = slowest.max(asked.elapsed());
         assert_eq!(reply["warnings"], json!([]), "{reply}");
     }
     let each = start.elapsed() / u32::try_from(CHANGES).expect("a count");
@@ -215,15 +269,18 @@ fn redefinitions_under_traffic_lose_nothing_of_others_and_break_no_session() {
         thread.join().expect("datagrams");
     }
     let carried = streams.map(|stream| stream.join().expect("stream").expect("an unbroken session"));
-    let loss = |echoes: &Echoes| echoes.sent.load(Ordering::Relaxed) - echoes.back.load(Ordering::Relaxed);
+    let tools = tools.map(Tools::end);
+    let loss = Echoes::outstanding;
     println!(
-        "{CHANGES} changes, {each:?} each; datagrams lost: {} of {} beside, {} of {} through it; TCP carried {carried:?}",
+        "{CHANGES} changes, {each:?} each, {slowest:?} at most; datagrams lost: {} of {} beside, {} of {} through it; TCP carried {carried:?}; \
+         iperf3 and ping {tools:?}",
         loss(&beside),
         beside.sent.load(Ordering::Relaxed),
         loss(&outside),
         outside.sent.load(Ordering::Relaxed),
     );
     assert!(beside.sent.load(Ordering::Relaxed) > 100 && carried.iter().all(|bytes| *bytes > 1_000_000));
+    assert!(tools.iter().all(|(bytes, pings)| *bytes > 1_000_000 && *pings > 100), "{tools:?}");
     assert_eq!(loss(&beside), 0, "another network lost frames");
     assert_eq!(loss(&outside), 0, "nothing concerned the session's frames");
     assert!(!moved.load(Ordering::Relaxed), "a session changed its external port");
