@@ -173,6 +173,7 @@ impl Daemon {
             return TICK;
         }
         state.follow_peers();
+        state.drop_vanished();
         state.repair();
         state.learn_addresses();
         state.rotate_leases();
