@@ -154,15 +154,14 @@ impl State {
                 state.send_lease_log(old.id, &next)?;
             }
             state.live = changed;
-            Ok(())
+            // Other ports may belong to somebody.
+            state.share()
         })
     }
 
     /// Sets the MTU of the host's device and of the guests'; those that cannot be reached are logged.
     fn resize_devices(&self, live: &LiveNetwork, mtu: u16) {
-        let own =
-            |guest: &&crate::live::Guest| guest.network == live.id && guest.details.cable.is_own_device();
-        let guests = self.live.guests.iter().filter(own);
+        let guests = self.live.guests.iter().filter(|guest| guest.network == live.id);
         let guests = guests.map(|guest| (guest.netns.as_deref(), guest.ifname.as_str()));
         for (netns, name) in guests.chain([(None, live.bridge())]) {
             let resized = in_netns(netns, || {

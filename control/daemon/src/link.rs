@@ -12,7 +12,6 @@ use pontoon_proto::Document;
 use pontoon_proto::codec;
 use pontoon_proto::message::{Status, ToControl, ToDatapath};
 
-use crate::doors::Door;
 use crate::failure::{Answer, internal, operation};
 use crate::live::MAX_ID;
 use crate::slow;
@@ -39,8 +38,6 @@ pub(crate) enum Event {
         ticket: u32,
         resolver: u16,
     },
-    /// Somebody wants to plug in.
-    Door(Door),
     /// The connection numbered so has ended.
     Gone(u64),
 }

@@ -10,7 +10,6 @@ use pontoon_netxml::Network;
 use pontoon_proto::codec::MAX_FDS;
 use pontoon_proto::message::{Lease, PortKind, ToDatapath};
 
-use crate::doors::Doors;
 use crate::events::Events;
 use crate::failure::{Answer, internal, operation};
 use crate::known::Known;
@@ -19,6 +18,7 @@ use crate::leases;
 use crate::link::Link;
 use crate::live::Live;
 use crate::resolvers::Resolvers;
+use crate::shared::Sharing;
 use crate::store::Store;
 use crate::{defaults, dns, document, netlink};
 
@@ -38,12 +38,12 @@ pub(crate) struct State {
     pub(crate) failed: BTreeSet<u16>,
     pub(crate) link: Option<Link>,
     pub(crate) resolvers: Resolvers,
+    pub(crate) sharing: Sharing,
     /// Queues of every tap.
     pub(crate) workers: u16,
     pub(crate) note: PathBuf,
     pub(crate) events: Events,
     pub(crate) lease_watch: LeaseWatch,
-    pub(crate) doors: Doors,
 }
 
 impl State {
@@ -58,8 +58,8 @@ impl State {
         let (held, failed) = (BTreeMap::new(), BTreeSet::new());
         let (events, lease_watch) = (Events::default(), LeaseWatch::default());
         let known = Arc::new(Known { store, defined, live });
-        let doors = Doors::default();
-        Ok(Self { known, held, failed, link: None, resolvers, workers, note, events, lease_watch, doors })
+        let sharing = Sharing::new(note.with_file_name("reserved-ports"));
+        Ok(Self { known, held, failed, link: None, resolvers, sharing, workers, note, events, lease_watch })
     }
 
     pub(crate) fn link(&self) -> Answer<&Link> {
@@ -90,6 +90,10 @@ impl State {
     pub(crate) fn apply(&mut self) -> Answer<()> {
         self.live.number_ports()?;
         self.live.generation += 1;
+        // Whoever makes a change that depends on it has asked before; for the rest it is tried again.
+        if let Err(failure) = self.share() {
+            tracing::error!("{}", failure.message);
+        }
         let networks = self.live.networks.iter().map(|live| &live.network);
         let wanted = dns::wanted(networks, self.resolvers.of_host());
         self.resolvers.arrange(&wanted);
@@ -100,8 +104,6 @@ impl State {
         self.link()?.apply(document)?;
         self.resolvers.sent();
         self.write_note();
-        let failed = &self.failed;
-        self.doors.keep(&self.known.live, |port| failed.contains(&port));
         Ok(())
     }
 
@@ -211,6 +213,7 @@ impl State {
                 tracing::error!("leases of network '{}': {}", live.network.name, failure.message);
             }
         }
+        self.keep_all()?;
         self.resolvers.send_again();
         self.apply()
     }

@@ -6,7 +6,6 @@ use pontoon_proto::event::Lifecycle;
 use pontoon_proto::request::{self, PROTOCOL};
 
 use crate::bridge_show::bridge_id;
-use crate::cables::Cable;
 use crate::defaults::{self, hex, parse_mac};
 use crate::document;
 use crate::failure::{Answer, fail, internal, invalid, operation};
@@ -97,9 +96,7 @@ impl State {
             Some(mac) => parse_mac(mac)?,
             None => defaults::random_mac(),
         };
-        let cable = wanted.cable.map(|cable| Cable::wanted(&cable, wanted.target.as_deref())).transpose()?;
         let mut details = Details {
-            cable: cable.unwrap_or_default(),
             uuid: uuid::Uuid::new_v4().to_string(),
             kind: wanted.kind,
             model: wanted.model,
@@ -302,7 +299,7 @@ impl Known {
                 let mut network = live.network.clone();
                 // A running network shows the range NAT really uses, as libvirt's does.
                 if network.forward.mode == Mode::Nat && !inactive {
-                    network.forward.nat_ports.get_or_insert(document::NAT_PORTS);
+                    network.forward.nat_ports.get_or_insert(document::nat_ports(live));
                 }
                 network.to_xml(&DumpOptions { inactive, connections })
             }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use pontoon_engine::PortId;
-use pontoon_ports::{DgramQueue, HeaderSize, PacketQueue, Queue, StreamQueue, TapQueue};
+use pontoon_ports::{HeaderSize, PacketQueue, Queue, TapQueue};
 use pontoon_proto::message::{Lease, MacEntry, PortKind, Status, ToControl, ToDatapath, UplinkStatus};
 use pontoon_proto::{codec, document::Document};
 
@@ -45,6 +45,8 @@ pub(crate) struct Service {
     pending: BTreeMap<PortId, Given>,
     /// Descriptors of the running document's ports, for a control that takes over.
     held: BTreeMap<PortId, Held>,
+    /// Descriptors that only have to stay open as long as a port is there.
+    kept: BTreeMap<PortId, Vec<OwnedFd>>,
     /// Memory of the sessions, likewise.
     sessions: Option<OwnedFd>,
     /// Sockets to resolvers no document has named yet, and how many are in use.
@@ -79,6 +81,7 @@ impl Service {
             running,
             pending,
             held,
+            kept: BTreeMap::new(),
             sessions: None,
             sockets,
             installed,
@@ -142,6 +145,7 @@ impl Service {
                 let attached = attach(port, kind, vnet_header, fds, self.workers.len())?;
                 self.pending.insert(port, attached);
             }
+            ToDatapath::Keep { port } => self.keep(port, fds)?,
             ToDatapath::LeaseLog { network, leases } => self.lease_log(network, leases, fds)?,
             ToDatapath::Resolvers { first } => self.resolvers(first, fds)?,
             ToDatapath::Flush { network, port } => self.flush(network, port)?,
@@ -169,6 +173,14 @@ impl Service {
         let document = self.running.document.clone();
         self.link.send(&ToControl::Hello { pid: std::process::id(), workers, document });
         self.link.send_failures();
+    }
+
+    fn keep(&mut self, port: PortId, fds: Vec<OwnedFd>) -> Result<(), String> {
+        if usize::from(port) >= MAX_PORTS {
+            return Err(format!("keep.port {port}: is not below {MAX_PORTS}"));
+        }
+        self.kept.insert(port, fds);
+        Ok(())
     }
 
     fn lease_log(&self, network: u16, leases: Vec<Lease>, fds: Vec<OwnedFd>) -> Result<(), String> {
@@ -297,6 +309,7 @@ impl Service {
         }
         let snapshot = &self.running.snapshot;
         self.held.retain(|port, _| snapshot.port(*port).is_some());
+        self.kept.retain(|port, _| snapshot.port(*port).is_some());
         self.link.retain_failures(|port| snapshot.port(port).is_some() && !fresh.contains(&port));
     }
 
@@ -377,9 +390,6 @@ fn attach(
     if fds.is_empty() || fds.len() > workers {
         return Err(format!("{field}: {} descriptors for {workers} workers", fds.len()));
     }
-    if matches!(kind, PortKind::Stream | PortKind::Dgram) && fds.len() > 1 {
-        return Err(format!("{field}: a socket is one descriptor, {} came", fds.len()));
-    }
     if kind == PortKind::Tap && !vnet_header {
         return Err(format!("{field}: a tap needs a vnet header"));
     }
@@ -397,8 +407,6 @@ fn attach(
 fn queue(kind: PortKind, vnet_header: bool, fd: Arc<OwnedFd>) -> io::Result<Queue> {
     match kind {
         PortKind::Tap => TapQueue::new(fd).map(Queue::Tap),
-        PortKind::Stream => StreamQueue::new(fd).map(Queue::Stream),
-        PortKind::Dgram => DgramQueue::new(fd).map(Queue::Dgram),
         PortKind::Packet => {
             let told = if vnet_header { HeaderSize::Ten } else { HeaderSize::None };
             let header = HeaderSize::of(&fd).unwrap_or(told);
