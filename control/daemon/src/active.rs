@@ -10,6 +10,7 @@ use crate::document;
 use crate::failure::{Answer, fail, fail_help, internal, invalid, operation};
 use crate::live::{Kind, LiveNetwork, LiveUplink};
 use crate::netlink;
+use crate::ports::let_go;
 use crate::state::State;
 use crate::ways;
 
@@ -57,7 +58,7 @@ impl State {
         self.lease_watch.end(&network.name);
         vanish(None, &bridge);
         for guest in guests {
-            vanish(guest.netns.as_deref(), &guest.ifname);
+            let_go(&guest);
             self.events.port(&network, &guest, PortChange::Unplugged);
         }
         self.events.lifecycle(&network, Lifecycle::Stopped);

@@ -161,7 +161,9 @@ impl State {
 
     /// Sets the MTU of the host's device and of the guests'; those that cannot be reached are logged.
     fn resize_devices(&self, live: &LiveNetwork, mtu: u16) {
-        let guests = self.live.guests.iter().filter(|guest| guest.network == live.id);
+        let own =
+            |guest: &&crate::live::Guest| guest.network == live.id && guest.details.cable.is_own_device();
+        let guests = self.live.guests.iter().filter(own);
         let guests = guests.map(|guest| (guest.netns.as_deref(), guest.ifname.as_str()));
         for (netns, name) in guests.chain([(None, live.bridge())]) {
             let resized = in_netns(netns, || {

@@ -12,6 +12,7 @@ use pontoon_proto::event::Event;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::cables::Cable;
 use crate::defaults::{hex, parse_mac};
 use crate::document;
 use crate::events::subject;
@@ -39,6 +40,9 @@ pub(crate) struct Details {
     pub(crate) alias: Option<String>,
     pub(crate) script: Option<String>,
     pub(crate) link_down: bool,
+    pub(crate) cable: Cable,
+    /// Number of the peer's socket file when it was connected to.
+    pub(crate) peer_inode: Option<u64>,
     /// The port's own settings as `<networkport>`, where it has any.
     pub(crate) port: Option<String>,
 }
@@ -227,7 +231,7 @@ impl State {
         }
         let up = !after.details.link_down;
         let switched = guest.details.link_down != after.details.link_down;
-        if switched {
+        if switched && guest.details.cable.is_own_device() {
             carrier(guest.netns.as_deref(), &guest.ifname, up)?;
         }
         let port = guest.port;
@@ -238,7 +242,10 @@ impl State {
             Ok(())
         });
         if let Err(failure) = changed {
-            if switched && let Err(failure) = carrier(guest.netns.as_deref(), &guest.ifname, !up) {
+            if switched
+                && guest.details.cable.is_own_device()
+                && let Err(failure) = carrier(guest.netns.as_deref(), &guest.ifname, !up)
+            {
                 tracing::error!("{}", failure.message);
             }
             return Err(failure);
@@ -307,6 +314,8 @@ fn info(guest: &Guest, live: &LiveNetwork) -> InterfaceInfo {
         port: guest.port_uuid().to_string(),
         alias: guest.details.alias.clone(),
         netns: guest.netns.clone(),
+        cable: guest.details.cable.name().to_owned(),
+        peer: guest.details.cable.peer(),
         dhcp: document::dhcp_ip(&live.network).is_some(),
         inbound,
         outbound,

@@ -12,6 +12,7 @@ use pontoon_proto::Document;
 use pontoon_proto::codec;
 use pontoon_proto::message::{Status, ToControl, ToDatapath};
 
+use crate::doors::Door;
 use crate::failure::{Answer, internal, operation};
 use crate::live::MAX_ID;
 use crate::slow;
@@ -38,6 +39,8 @@ pub(crate) enum Event {
         ticket: u32,
         resolver: u16,
     },
+    /// Somebody wants to plug in.
+    Door(Door),
     /// The connection numbered so has ended.
     Gone(u64),
 }

@@ -8,6 +8,7 @@ use pontoon_proto::message::PortKind;
 use uuid::Uuid;
 
 use crate::active::{netns_failure, tap_failure, vanish};
+use crate::cables::{self, Cable};
 use crate::defaults::{check_interface_name, first_free, parse_mac, random_mac};
 use crate::document;
 use crate::failure::{Answer, fail, fail_help, internal, invalid};
@@ -40,6 +41,13 @@ impl State {
         }
         let guest = self.live.guests.iter().find(|guest| guest.port == port);
         let guest = guest.ok_or_else(|| internal(format!("no port {port}")))?;
+        let cable = &guest.details.cable;
+        if let Some(opened) = cable.open_socket() {
+            return opened.map_err(|error| cables::socket_failure(cable, &error));
+        }
+        if *cable == Cable::Adopt {
+            return open_adopted(guest, queues);
+        }
         let mtu = self.live.by_id(guest.network).map_or(1500, |live| document::mtu(&live.network));
         open_guest(guest, mtu, queues)
     }
@@ -53,7 +61,9 @@ impl State {
         let taken = |name: &str| {
             links.iter().any(|link| link.name == name) || guests.iter().any(|guest| guest.ifname == name)
         };
+        let adopts = wanted.details.cable == Cable::Adopt;
         let ifname = match &wanted.target {
+            Some(name) if adopts => self.adoptable(name, netns, &links)?,
             Some(name) if name.contains("%d") => first_free(name, taken)?,
             Some(name) if links.iter().any(|link| link.name == *name) => {
                 return Err(tap_failure(name, netns, &io::Error::from_raw_os_error(libc::EBUSY)));
@@ -72,11 +82,37 @@ impl State {
         self.change(|state| {
             guest.port = state.new_port()?;
             state.live.guests.push(guest.clone());
-            let held = state.reopen(guest.port)?;
-            state.attach(guest.port, held)
+            match state.reopen(guest.port) {
+                Ok(held) => state.attach_guest_port(guest.port, held),
+                // Its other side may come later.
+                Err(failure) if guest.details.cable.waits() => {
+                    tracing::info!("{} of {} waits: {}", guest.ifname, guest.domain, failure.message);
+                    state.failed.insert(guest.port);
+                    Ok(())
+                }
+                Err(failure) => Err(failure),
+            }
         })?;
         self.report_port(&guest, PortChange::Plugged);
         Ok(guest)
+    }
+
+    /// A device that is there and nobody's of ours.
+    fn adoptable(&self, name: &str, netns: Option<&str>, links: &[netlink::Link]) -> Answer<String> {
+        if !links.iter().any(|link| link.name == name) {
+            return Err(fail_help(
+                format!("Cannot get interface MTU on '{name}': No such device"),
+                "`ip -br link` lists the devices there are",
+            ));
+        }
+        let guests = self.live.guests.iter().filter(|guest| guest.netns.as_deref() == netns);
+        let own = guests.map(|guest| guest.ifname.as_str());
+        let hosts = self.live.networks.iter().filter(|_| netns.is_none()).map(LiveNetwork::bridge);
+        let uplinks = self.live.uplinks.iter().filter(|uplink| uplink.netns.as_deref() == netns);
+        if own.chain(hosts).chain(uplinks.map(|uplink| uplink.dev.as_str())).any(|other| other == name) {
+            return Err(fail(format!("operation failed: interface '{name}' is in use already")));
+        }
+        Ok(name.to_owned())
     }
 
     /// The active network an interface is to be plugged into.
@@ -131,20 +167,31 @@ impl State {
             state.live.guests.retain(|other| other.port != guest.port);
             Ok(())
         })?;
-        vanish(guest.netns.as_deref(), &guest.ifname);
+        let_go(guest);
         self.report_port(guest, PortChange::Unplugged);
         Ok(())
     }
 
-    fn report_port(&self, guest: &Guest, change: PortChange) {
+    /// Hands over what a guest's port hangs on, and notes whose it is.
+    fn attach_guest_port(&mut self, port: u16, held: Held) -> Answer<()> {
+        let guests = self.live.guests.iter_mut();
+        for guest in guests.filter(|guest| guest.port == port) {
+            guest.details.peer_inode = guest.details.cable.peer_inode();
+        }
+        self.attach(port, held)
+    }
+
+    pub(crate) fn report_port(&self, guest: &Guest, change: PortChange) {
         if let Some(live) = self.live.by_id(guest.network) {
             self.events.port(&live.network, guest, change);
         }
     }
 
-    /// A port's device failed. A guest's port goes; the host's and the uplinks' wait for their device.
+    /// A port's device failed. A guest's port goes, unless its other side may come back; the host's and the uplinks'
+    /// wait for their device.
     pub(crate) fn port_failed(&mut self, port: u16, reason: &str) {
-        if let Some(guest) = self.live.guests.iter().find(|guest| guest.port == port).cloned() {
+        let goes = |guest: &&Guest| guest.port == port && !guest.details.cable.waits();
+        if let Some(guest) = self.live.guests.iter().find(goes).cloned() {
             tracing::warn!("interface {} of {} is gone: {reason}", guest.ifname, guest.domain);
             let gone = self.change(|state| {
                 state.live.guests.retain(|guest| guest.port != port);
@@ -165,17 +212,43 @@ impl State {
         }
     }
 
+    /// Gives up interfaces whose device, somebody else's, is gone: it may do so without a word.
+    pub(crate) fn drop_vanished(&mut self) {
+        let adopted = |guest: &&Guest| guest.details.cable == Cable::Adopt;
+        let vanished: Vec<u16> = (self.live.guests.iter().filter(adopted))
+            .filter(|guest| {
+                let held = self.held.get(&guest.port).and_then(|held| held.fds.first());
+                let bound = held.and_then(|fd| sys::packet_interface(fd).ok());
+                let link = in_netns(guest.netns.as_deref(), || netlink::link(&guest.ifname));
+                // What cannot be asked is not taken for gone.
+                link.is_ok_and(|link| link.map(|link| link.index) != bound)
+            })
+            .map(|guest| guest.port)
+            .collect();
+        for port in vanished {
+            self.port_failed(port, "its device is gone");
+        }
+    }
+
     /// Tries to attach failed ports again.
     pub(crate) fn repair(&mut self) {
         for port in self.failed.clone() {
             let Ok(held) = self.reopen(port) else {
                 continue;
             };
-            match self.attach(port, held).and_then(|()| self.apply()) {
+            match self.attach_guest_port(port, held).and_then(|()| self.apply()) {
                 Ok(()) => tracing::info!("port {port} is attached again"),
                 Err(failure) => tracing::error!("port {port}: {}", failure.message),
             }
         }
+    }
+}
+
+/// Removes the device of an interface that was unplugged, if it is ours, or the socket.
+pub(crate) fn let_go(guest: &Guest) {
+    guest.details.cable.tidy();
+    if guest.details.cable.is_own_device() {
+        vanish(guest.netns.as_deref(), &guest.ifname);
     }
 }
 
@@ -224,6 +297,18 @@ fn open_guest(guest: &Guest, mtu: u16, queues: u16) -> Answer<Held> {
     .map_err(|error| tap_failure(&guest.ifname, netns, &error))
 }
 
+/// A device whose other side somebody else holds. What the host itself would answer there is switched off.
+fn open_adopted(guest: &Guest, queues: u16) -> Answer<Held> {
+    let (dev, netns) = (guest.ifname.as_str(), guest.netns.as_deref());
+    in_netns(netns, || {
+        let link = made(dev)?;
+        sys::hush(dev);
+        netlink::change(link, Change { up: true, ..Change::default() })?;
+        Ok(Held { kind: PortKind::Packet, fds: sys::open_packet(link, queues)? })
+    })
+    .map_err(|error| packet_failure(dev, &error))
+}
+
 fn open_uplink(uplink: &LiveUplink, queues: u16) -> Answer<Held> {
     let (dev, netns) = (uplink.dev.as_str(), uplink.netns.as_deref());
     match uplink.kind {
@@ -243,7 +328,7 @@ fn open_uplink(uplink: &LiveUplink, queues: u16) -> Answer<Held> {
 }
 
 fn packet_failure(dev: &str, error: &io::Error) -> Failure {
-    let message = format!("internal error: uplink interface '{dev}' cannot be opened: {error}");
+    let message = format!("internal error: interface '{dev}' cannot be opened: {error}");
     match error.kind() {
         io::ErrorKind::PermissionDenied => fail_help(
             message,

@@ -12,6 +12,7 @@ use pontoon_proto::message::ToDatapath;
 
 use crate::api::Access;
 use crate::args::DaemonArgs;
+use crate::doors::Doors;
 use crate::known::Shared;
 use crate::link::{self, Event, Greeted, printable};
 use crate::live::Live;
@@ -22,6 +23,8 @@ use crate::supervisor::Supervisor;
 use crate::watch::{Notifier, Watch};
 use crate::{api, lease_watch, sys};
 
+/// Where guests plug in, below the runtime directory.
+const SOCKETS: &str = "ports";
 /// Between two tries to mend what has failed.
 const TICK: Duration = Duration::from_secs(1);
 /// Between two looks at what no event tells of, as a file that is mounted over resolv.conf.
@@ -43,6 +46,9 @@ pub fn main(args: DaemonArgs) -> anyhow::Result<()> {
     let _lock: File = store::lock(state_dir)?;
     let socket = args.socket();
     let access = Access::new(&args.group, args.read_access);
+    let sockets = args.runtime_dir.join(SOCKETS);
+    store::make_dir(&sockets, 0o755).with_context(|| cannot(&sockets))?;
+    access.apply_dir(&sockets).with_context(|| cannot(&sockets))?;
     let listener = api::bind(&socket, &access)?;
     sys::drop_capabilities().context("giving up capabilities")?;
     let mut watch = Watch::new(&args.resolv_conf).context("watching the host")?;
@@ -51,6 +57,7 @@ pub fn main(args: DaemonArgs) -> anyhow::Result<()> {
     let resolvers = Resolvers::read(&args.resolv_conf);
     let note = args.runtime_dir.join("live.json");
     let mut state = State::new(store, resolvers, args.workers.max(1), note)?;
+    state.doors = Doors::new(args.runtime_dir.join(SOCKETS), watch.registry()?);
     state.sharing.classic = args.classic_hooks;
     let mut daemon = Daemon {
         state: Arc::new(Shared::new(state)),
@@ -121,6 +128,9 @@ impl Daemon {
         let mut next_tick = Instant::now();
         loop {
             let found = watch.wait(next_tick.saturating_duration_since(Instant::now()))?;
+            if !found.is_empty() {
+                next_tick = next_tick.min(Instant::now() + TICK);
+            }
             for event in found {
                 if let Event::Signal(signal) = event {
                     tracing::info!("signal {signal}: ending");
@@ -140,6 +150,11 @@ impl Daemon {
             Event::Host => drop(self.tick()),
             Event::PortFailed { port, reason } => self.state.lock().port_failed(port, &printable(&reason)),
             Event::NeedTcp { ticket, resolver } => self.connect(ticket, resolver),
+            Event::Door(door) => {
+                if self.state.lock().answer_door(door) && !self.notifier.offer(Event::Door(door)) {
+                    tracing::warn!("connections wait until the next one comes");
+                }
+            }
             Event::Gone(number) => {
                 let mut state = self.state.lock();
                 if state.link.as_ref().is_some_and(|link| link.number == number) {
@@ -159,7 +174,10 @@ impl Daemon {
         if state.link.is_none() {
             return TICK;
         }
+        state.follow_peers();
+        state.drop_vanished();
         state.repair();
+        state.learn_addresses();
         state.follow_host();
         state.rotate_leases();
         if state.resolvers.follow()
@@ -167,7 +185,8 @@ impl Daemon {
         {
             tracing::error!("resolvers: {}", failure.message);
         }
-        if state.failed.is_empty() && !state.sharing.unfinished { QUIET_TICK } else { TICK }
+        let quiet = state.failed.is_empty() && !state.is_watchful() && !state.sharing.unfinished;
+        if quiet { QUIET_TICK } else { TICK }
     }
 
     /// Starts a datapath in place of one that died, and gives it what was active.

@@ -10,6 +10,7 @@ use pontoon_netxml::Network;
 use pontoon_proto::codec::MAX_FDS;
 use pontoon_proto::message::{Lease, PortKind, ToDatapath};
 
+use crate::doors::Doors;
 use crate::events::Events;
 use crate::failure::{Answer, internal, operation};
 use crate::known::Known;
@@ -44,6 +45,7 @@ pub(crate) struct State {
     pub(crate) note: PathBuf,
     pub(crate) events: Events,
     pub(crate) lease_watch: LeaseWatch,
+    pub(crate) doors: Doors,
 }
 
 impl State {
@@ -58,8 +60,21 @@ impl State {
         let (held, failed) = (BTreeMap::new(), BTreeSet::new());
         let (events, lease_watch) = (Events::default(), LeaseWatch::default());
         let known = Arc::new(Known { store, defined, live });
+        let doors = Doors::default();
         let sharing = Sharing::new(note.with_file_name("reserved-ports"));
-        Ok(Self { known, held, failed, link: None, resolvers, sharing, workers, note, events, lease_watch })
+        Ok(Self {
+            known,
+            held,
+            failed,
+            link: None,
+            resolvers,
+            sharing,
+            workers,
+            note,
+            events,
+            lease_watch,
+            doors,
+        })
     }
 
     pub(crate) fn link(&self) -> Answer<&Link> {
@@ -104,6 +119,8 @@ impl State {
         self.link()?.apply(document)?;
         self.resolvers.sent();
         self.write_note();
+        let failed = &self.failed;
+        self.doors.keep(&self.known.live, |port| failed.contains(&port));
         Ok(())
     }
 

@@ -85,6 +85,18 @@ pub(crate) fn open_packet(index: u32, queues: u16) -> io::Result<Vec<OwnedFd>> {
     Ok(fds)
 }
 
+/// Keeps the host's own stack from answering on a device of the calling thread's network namespace that it shall only
+/// pass frames through: it would answer ARP for every address it has, and make one for IPv6.
+pub(crate) fn hush(name: &str) {
+    for (key, value) in [("ipv4", "arp_ignore", "8"), ("ipv6", "disable_ipv6", "1")]
+        .map(|(family, key, value)| (format!("/proc/sys/net/{family}/conf/{name}/{key}"), value))
+    {
+        if let Err(error) = std::fs::write(&key, value) {
+            tracing::debug!("{key}: {error}");
+        }
+    }
+}
+
 /// Bytes that may wait in a packet socket, the kernel's bookkeeping included.
 const PACKET_BUFFER: usize = 16 << 20;
 

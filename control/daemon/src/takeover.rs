@@ -1,12 +1,14 @@
 //! What a datapath that is taken over gives back, checked before control holds it as its own.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use pontoon_proto::message::PortKind;
 
-use crate::live::{Kind, LiveNetwork};
+use crate::cables::Cable;
+use crate::live::{Guest, Kind, LiveNetwork};
 use crate::state::{Held, State};
-use crate::{netlink, sys};
+use crate::{cables, netlink, sys};
 
 impl State {
     /// Holds the descriptors that belong to what is active. Others are closed; a port without any is made anew if
@@ -38,13 +40,33 @@ impl State {
                 && held.kind == PortKind::Packet
                 && bound.iter().all(|bound| Some(*bound) == index));
         }
-        let host = self.live.networks.iter().find(|live| live.port == port);
         let guest = self.live.guests.iter().find(|guest| guest.port == port);
+        if let Some(guest) = guest.filter(|guest| !guest.details.cable.is_own_device()) {
+            return is_cable(guest, &held.fds, held.kind, whole);
+        }
+        let host = self.live.networks.iter().find(|live| live.port == port);
         let name = host
             .map(LiveNetwork::bridge)
             .or_else(|| guest.map(|guest| guest.ifname.as_str()))
             .or_else(|| uplink.map(|uplink| uplink.dev.as_str()));
         let names = held.fds.iter().map(sys::tap_name).collect::<io::Result<Vec<_>>>()?;
         Ok(whole && held.kind == PortKind::Tap && names.iter().all(|found| Some(found.as_str()) == name))
+    }
+}
+
+/// Whether descriptors are what a guest's interface hangs on.
+fn is_cable(guest: &Guest, fds: &[OwnedFd], kind: PortKind, whole: bool) -> io::Result<bool> {
+    match (&guest.details.cable, fds) {
+        (Cable::Client { .. } | Cable::Stream { .. }, [fd]) => {
+            Ok(kind == PortKind::Stream && cables::is_socket(fd, kind)?)
+        }
+        (Cable::Dgram { .. }, [fd]) => Ok(kind == PortKind::Dgram && cables::is_socket(fd, kind)?),
+        (Cable::Adopt, fds) => {
+            let link = sys::in_netns(guest.netns.as_deref(), || netlink::link(&guest.ifname))?;
+            let index = link.map(|link| link.index);
+            let bound = fds.iter().map(sys::packet_interface).collect::<io::Result<Vec<_>>>()?;
+            Ok(whole && kind == PortKind::Packet && bound.iter().all(|bound| Some(*bound) == index))
+        }
+        _ => Ok(false),
     }
 }

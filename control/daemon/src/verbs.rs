@@ -6,6 +6,7 @@ use pontoon_proto::event::Lifecycle;
 use pontoon_proto::request::{self, PROTOCOL};
 
 use crate::bridge_show::bridge_id;
+use crate::cables::Cable;
 use crate::defaults::{self, hex, parse_mac};
 use crate::document;
 use crate::failure::{Answer, fail, internal, invalid, operation};
@@ -96,7 +97,9 @@ impl State {
             Some(mac) => parse_mac(mac)?,
             None => defaults::random_mac(),
         };
+        let cable = wanted.cable.map(|cable| Cable::wanted(&cable, wanted.target.as_deref())).transpose()?;
         let mut details = Details {
+            cable: cable.unwrap_or_default(),
             uuid: uuid::Uuid::new_v4().to_string(),
             kind: wanted.kind,
             model: wanted.model,

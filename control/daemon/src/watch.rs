@@ -13,7 +13,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::fs::inotify;
 
 use crate::link::Event;
-use crate::{netlink, sys};
+use crate::{doors, netlink, sys};
 
 /// Events the main loop has not seen yet.
 const BACKLOG: usize = 256;
@@ -21,6 +21,8 @@ const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const HOST: Token = Token(2);
 const FILES: Token = Token(3);
+/// The first token of [`crate::doors`].
+pub(crate) const DOORS: usize = 16;
 
 /// Sends events to the main loop, from any thread.
 #[derive(Clone)]
@@ -80,11 +82,16 @@ impl Watch {
         {
             poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
         }
-        Ok(Self { poll, ready: Events::with_capacity(8), receiver, notifier, signals, host, files })
+        Ok(Self { poll, ready: Events::with_capacity(64), receiver, notifier, signals, host, files })
     }
 
     pub(crate) fn notifier(&self) -> Notifier {
         self.notifier.clone()
+    }
+
+    /// Where others may have what they open watched.
+    pub(crate) fn registry(&self) -> io::Result<mio::Registry> {
+        self.poll.registry().try_clone()
     }
 
     /// What has happened, at most after `limit`; nothing is an answer too.
@@ -100,7 +107,7 @@ impl Watch {
                 SIGNALS => found.extend(sys::read_signal(&self.signals).map(Event::Signal)),
                 HOST => host |= self.host.drain(),
                 FILES => host |= self.files.drain(),
-                _ => {}
+                other => found.extend(doors::of_token(other).map(Event::Door)),
             }
         }
         found.extend(host.then_some(Event::Host));

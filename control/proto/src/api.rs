@@ -204,6 +204,23 @@ pub struct Attach {
     /// `<bandwidth>`'s children, as XML.
     #[serde(default)]
     pub bandwidth: Option<String>,
+    /// What it hangs on; a tap when not said.
+    #[serde(default)]
+    pub cable: Option<Cable>,
+}
+
+/// What an interface hangs on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cable {
+    /// `tap`, `stream`, `dgram` or `adopt`.
+    pub kind: String,
+    /// Where QEMU listens (`stream`), or where datagrams for pontoon go (`dgram`).
+    #[serde(default)]
+    pub socket: Option<String>,
+    /// Where datagrams for the guest go; without it, to whoever sends the first.
+    #[serde(default)]
+    pub peer: Option<String>,
 }
 
 /// What a change or a question is about; with neither it is the running network, or the definition of one that
@@ -418,6 +435,12 @@ pub struct InterfaceInfo {
     pub port: String,
     pub alias: Option<String>,
     pub netns: Option<String>,
+    /// What it hangs on: `tap`, `stream`, `dgram` or `adopt`.
+    #[serde(default)]
+    pub cable: String,
+    /// Who is at the other end, if that has a name.
+    #[serde(default)]
+    pub peer: Option<String>,
     /// Whether DHCP is offered where it is plugged in.
     pub dhcp: bool,
     #[serde(default)]

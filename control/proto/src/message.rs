@@ -41,6 +41,10 @@ pub enum ToDatapath {
 pub enum PortKind {
     Tap,
     Packet,
+    /// A connected unix stream socket with QEMU's framing.
+    Stream,
+    /// A connected unix datagram socket, one frame a datagram.
+    Dgram,
 }
 
 /// What the datapath tells control. Control treats it as hostile: it is parsed with care and never trusted.

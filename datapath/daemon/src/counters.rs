@@ -37,6 +37,8 @@ pub(crate) struct WorkerStatus {
     pub(crate) drops: Vec<(DropReason, u64)>,
     /// Frames for another worker that found no free buffer.
     pub(crate) hand_off_full: u64,
+    /// Frames for ports whose other side does not keep up.
+    pub(crate) port_full: u64,
     pub(crate) sessions: u64,
     /// From worker 0 only.
     pub(crate) uplinks: Vec<UplinkAddress>,
@@ -62,7 +64,9 @@ impl Sums {
             counts.add_to(sum);
         }
         let named = worker.drops.iter().map(|(reason, count)| (reason.name(), *count));
-        for (name, count) in named.chain([("hand_off_full", worker.hand_off_full)]) {
+        for (name, count) in
+            named.chain([("hand_off_full", worker.hand_off_full), ("port_full", worker.port_full)])
+        {
             if count > 0 {
                 *self.drops.entry(name).or_default() += count;
             }

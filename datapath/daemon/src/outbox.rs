@@ -48,6 +48,7 @@ impl Outbox {
             let software = &mut self.software;
             self.coalescer.flush(|out| software.send_waiting(queues, &out));
         }
+        queues.flush();
     }
 }
 
@@ -81,22 +82,25 @@ impl Software {
             true => Sent::NotTaken,
             false => queues.send(port, header, parts),
         };
-        let counted = if sent == Sent::NotTaken { self.cut(queues, port, header, parts) } else { sent };
-        queues.count_sent(port, counted, frames, octets);
+        if sent == Sent::NotTaken {
+            self.cut(queues, port, header, parts);
+        } else {
+            queues.count_sent(port, sent, frames, octets);
+        }
         sent
     }
 
-    fn cut(&mut self, queues: &mut Queues, port: PortId, header: vnet::Header, parts: &[&[u8]]) -> Sent {
+    /// Segments are counted as the port gets them.
+    fn cut(&mut self, queues: &mut Queues, port: PortId, header: vnet::Header, parts: &[&[u8]]) {
         self.whole.clear();
         parts.iter().for_each(|part| self.whole.extend_from_slice(part));
-        let mut worst = Sent::Done;
         let done = segment(header, &self.whole, false, &mut self.piece, |piece| {
             let sent = queues.send(port, vnet::Header::default(), &[piece]);
-            if sent != Sent::Done {
-                worst = sent;
-            }
+            queues.count_sent(port, sent, 1, piece.len());
         });
-        if done { worst } else { Sent::Dropped }
+        if !done {
+            queues.count_sent(port, Sent::Dropped, 1, 0);
+        }
     }
 }
 
@@ -188,7 +192,7 @@ mod tests {
         outbox.transmit(&mut queues, PORT, FrameRef { vnet, bytes: &whole });
         outbox.flush(&mut queues);
         assert_eq!(received(&mut peer).into_iter().map(|(_, frame)| frame).collect::<Vec<_>>(), plain);
-        assert_eq!(counts(&queues), (1, 0));
+        assert_eq!(counts(&queues), (5, 0), "as the port got them");
     }
 
     #[test]

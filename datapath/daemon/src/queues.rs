@@ -68,6 +68,8 @@ struct Slot {
     offers: Offers,
     reads: bool,
     ready: bool,
+    /// Watched until it can be written.
+    blocked: bool,
 }
 
 #[derive(Debug)]
@@ -76,6 +78,10 @@ pub(crate) struct Queues {
     slots: Vec<Option<Slot>>,
     counts: Vec<PortCounts>,
     ready: VecDeque<PortId>,
+    /// Ports with output that waits to be flushed.
+    waiting: Vec<PortId>,
+    /// Frames for ports whose other side does not keep up.
+    full: u64,
     /// Ports that failed since the last [`Self::take_failed`].
     failed: Vec<(PortId, io::Error)>,
 }
@@ -85,8 +91,8 @@ impl Queues {
     /// When no epoll set can be made.
     pub(crate) fn new() -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let (slots, counts) = (Vec::new(), Vec::new());
-        Ok(Self { epoll, slots, counts, ready: VecDeque::new(), failed: Vec::new() })
+        let (slots, counts, waiting, failed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { epoll, slots, counts, ready: VecDeque::new(), waiting, full: 0, failed })
     }
 
     #[must_use]
@@ -115,7 +121,7 @@ impl Queues {
         }
         if let Some(slot) = self.slots.get_mut(index) {
             let offers = if queue.takes_offloads() { Offers::ALL } else { Offers::NONE };
-            *slot = Some(Slot { queue, offers, reads, ready: false });
+            *slot = Some(Slot { queue, offers, reads, ready: false, blocked: false });
         }
         self.mark_ready(port);
     }
@@ -131,10 +137,11 @@ impl Queues {
     fn close(&mut self, port: PortId) {
         let Some(slot) = self.slots.get_mut(usize::from(port)).and_then(Option::take) else { return };
         // Control holds the descriptor too, so closing ours would leave it watched.
-        if let Some(fd) = slot.queue.fd().filter(|_| slot.reads) {
+        if let Some(fd) = slot.queue.fd().filter(|_| slot.reads || slot.blocked) {
             let _ = epoll::delete(&self.epoll, fd);
         }
         self.ready.retain(|ready| *ready != port);
+        self.waiting.retain(|waiting| *waiting != port);
     }
 
     pub(crate) fn mark_ready(&mut self, port: PortId) {
@@ -144,6 +151,14 @@ impl Queues {
         {
             slot.ready = true;
             self.ready.push_back(port);
+        }
+    }
+
+    /// The port's descriptor can be read, or written where that was waited for.
+    pub(crate) fn woken(&mut self, port: PortId) {
+        self.mark_ready(port);
+        if self.slot(port).is_some_and(|slot| slot.blocked) && !self.waiting.contains(&port) {
+            self.waiting.push(port);
         }
     }
 
@@ -193,16 +208,73 @@ impl Queues {
 
     /// Sends a frame given in pieces; the caller counts it.
     pub(crate) fn send(&mut self, port: PortId, header: vnet::Header, parts: &[&[u8]]) -> Sent {
-        let Some(slot) = self.slot(port) else { return Sent::Dropped };
-        let sent = slot.queue.send(header, parts);
+        let mut sent = self.try_send(port, header, parts);
+        if sent == Sent::Full {
+            self.flush_port(port);
+            sent = self.try_send(port, header, parts);
+        }
         if let Sent::Dead(errno) = sent {
             self.fail(port, errno);
         }
         sent
     }
 
+    fn try_send(&mut self, port: PortId, header: vnet::Header, parts: &[&[u8]]) -> Sent {
+        let Some(slot) = self.slot(port) else { return Sent::Dropped };
+        let waited = slot.queue.has_output();
+        let sent = slot.queue.send(header, parts);
+        if !waited && slot.queue.has_output() {
+            self.waiting.push(port);
+        }
+        sent
+    }
+
+    /// Writes what queues have taken and not written yet.
+    pub(crate) fn flush(&mut self) {
+        while let Some(port) = self.waiting.pop() {
+            self.flush_port(port);
+        }
+    }
+
+    fn flush_port(&mut self, port: PortId) {
+        let Some(slot) = self.slot(port) else { return };
+        let lost = slot.queue.flush();
+        self.watch_writes(port);
+        if lost.frames > 0
+            && let Some(counts) = self.counts.get_mut(usize::from(port))
+        {
+            counts.tx_packets = counts.tx_packets.saturating_sub(lost.frames.into());
+            counts.tx_bytes = counts.tx_bytes.saturating_sub(lost.octets as u64);
+        }
+        self.count_sent(port, lost.sent, lost.frames, 0);
+        if let Sent::Dead(errno) = lost.sent {
+            self.fail(port, errno);
+        }
+    }
+
+    /// Has the set report when a queue that is blocked can be written, and no longer when it is not.
+    fn watch_writes(&mut self, port: PortId) {
+        let Some(slot) = self.slots.get_mut(usize::from(port)).and_then(Option::as_mut) else { return };
+        let Some(fd) = slot.queue.fd().filter(|_| slot.queue.is_blocked() != slot.blocked) else { return };
+        let (reads, blocked) = (slot.reads, slot.queue.is_blocked());
+        let both = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+        let (token, only) = (Token::Port(port).data(), epoll::EventFlags::ET);
+        let changed = match (reads, blocked) {
+            (true, true) => epoll::modify(&self.epoll, fd, token, both),
+            (true, false) => epoll::modify(&self.epoll, fd, token, epoll::EventFlags::IN | only),
+            (false, true) => epoll::add(&self.epoll, fd, token, epoll::EventFlags::OUT | only),
+            (false, false) => epoll::delete(&self.epoll, fd),
+        };
+        if changed.is_ok() {
+            slot.blocked = blocked;
+        }
+    }
+
     /// Counts what became of `frames` frames of `octets` together.
     pub(crate) fn count_sent(&mut self, port: PortId, sent: Sent, frames: u16, octets: usize) {
+        if sent == Sent::WouldBlock {
+            self.full = self.full.wrapping_add(frames.into());
+        }
         let Some(counts) = self.counts.get_mut(usize::from(port)) else { return };
         if sent == Sent::Done {
             counts.tx_packets = counts.tx_packets.wrapping_add(frames.into());
@@ -210,6 +282,12 @@ impl Queues {
         } else {
             counts.tx_drops = counts.tx_drops.wrapping_add(frames.into());
         }
+    }
+
+    /// Frames so far for ports whose other side does not keep up.
+    #[must_use]
+    pub(crate) fn full(&self) -> u64 {
+        self.full
     }
 
     fn fail(&mut self, port: PortId, errno: rustix::io::Errno) {

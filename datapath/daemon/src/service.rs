@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use pontoon_engine::PortId;
-use pontoon_ports::{HeaderSize, PacketQueue, Queue, TapQueue};
+use pontoon_ports::{DgramQueue, HeaderSize, PacketQueue, Queue, StreamQueue, TapQueue};
 use pontoon_proto::message::{Lease, MacEntry, PortKind, Status, ToControl, ToDatapath, UplinkStatus};
 use pontoon_proto::{codec, document::Document};
 
@@ -390,6 +390,9 @@ fn attach(
     if fds.is_empty() || fds.len() > workers {
         return Err(format!("{field}: {} descriptors for {workers} workers", fds.len()));
     }
+    if matches!(kind, PortKind::Stream | PortKind::Dgram) && fds.len() > 1 {
+        return Err(format!("{field}: a socket is one descriptor, {} came", fds.len()));
+    }
     if kind == PortKind::Tap && !vnet_header {
         return Err(format!("{field}: a tap needs a vnet header"));
     }
@@ -407,6 +410,8 @@ fn attach(
 fn queue(kind: PortKind, vnet_header: bool, fd: Arc<OwnedFd>) -> io::Result<Queue> {
     match kind {
         PortKind::Tap => TapQueue::new(fd).map(Queue::Tap),
+        PortKind::Stream => StreamQueue::new(fd).map(Queue::Stream),
+        PortKind::Dgram => DgramQueue::new(fd).map(Queue::Dgram),
         PortKind::Packet => {
             let told = if vnet_header { HeaderSize::Ten } else { HeaderSize::None };
             let header = HeaderSize::of(&fd).unwrap_or(told);

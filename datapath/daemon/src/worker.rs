@@ -156,6 +156,7 @@ impl Worker {
             ports: self.egress.queues.counts().collect(),
             drops: self.engine.drops().iter().collect(),
             hand_off_full: self.egress.hand_off_full,
+            port_full: self.egress.queues.full(),
             sessions: self.engine.sessions() as u64,
             uplinks: Vec::new(),
             trees: Vec::new(),
@@ -271,7 +272,7 @@ impl Worker {
         for event in &*events {
             match Token::of(event.data) {
                 Some(Token::Waker) => self.waker.clear(),
-                Some(Token::Port(port)) => self.egress.queues.mark_ready(port),
+                Some(Token::Port(port)) => self.egress.queues.woken(port),
                 Some(Token::Resolver(socket)) => self.answering.push(socket),
                 None => {}
             }

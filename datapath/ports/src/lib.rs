@@ -4,8 +4,10 @@
 //! that can go: [`Received`] and [`Sent`]. A frame is always handed over with a 12-octet vnet header, whatever the
 //! descriptor puts on the wire. `unsafe` is in [`sys`] alone.
 
+pub mod dgram;
 pub mod mem;
 pub mod packet;
+pub mod stream;
 pub mod sys;
 pub mod tap;
 
@@ -15,8 +17,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use pontoon_wire::{frame, vnet};
 use rustix::io::Errno;
 
+pub use dgram::DgramQueue;
 pub use mem::MemQueue;
 pub use packet::{HeaderSize, PacketQueue};
+pub use stream::StreamQueue;
 pub use tap::TapQueue;
 
 /// Octets in front of the frame in a receive buffer.
@@ -46,6 +50,8 @@ pub enum Sent {
     Done,
     /// The other side does not keep up.
     WouldBlock,
+    /// What was sent before has to be flushed first.
+    Full,
     /// This frame was refused (interface down, no memory, a header the kernel does not take).
     Dropped,
     /// The descriptor takes no such super-frame or unfinished checksum; as plain segments it might.
@@ -54,11 +60,25 @@ pub enum Sent {
     Dead(Errno),
 }
 
+/// Frames that were taken and could not be written after all, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    pub sent: Sent,
+    pub frames: u16,
+    pub octets: usize,
+}
+
+impl Lost {
+    pub const NOTHING: Self = Self { sent: Sent::Done, frames: 0, octets: 0 };
+}
+
 /// One queue of a port.
 #[derive(Debug)]
 pub enum Queue {
     Tap(TapQueue),
     Packet(PacketQueue),
+    Stream(StreamQueue),
+    Dgram(DgramQueue),
     Mem(MemQueue),
 }
 
@@ -68,6 +88,8 @@ impl Queue {
         match self {
             Self::Tap(queue) => queue.receive(buffer),
             Self::Packet(queue) => queue.receive(buffer),
+            Self::Stream(queue) => queue.receive(buffer),
+            Self::Dgram(queue) => queue.receive(buffer),
             Self::Mem(queue) => queue.receive(buffer),
         }
     }
@@ -77,8 +99,35 @@ impl Queue {
         match self {
             Self::Tap(queue) => queue.send(header, parts),
             Self::Packet(queue) => queue.send(header, parts),
+            Self::Stream(queue) => queue.send(header, parts),
+            Self::Dgram(queue) => queue.send(header, parts),
             Self::Mem(queue) => queue.send(header, parts),
         }
+    }
+
+    /// Frames that [`Self::send`] took wait for [`Self::flush`].
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        match self {
+            Self::Stream(queue) => queue.has_output(),
+            Self::Dgram(queue) => queue.has_output(),
+            Self::Tap(_) | Self::Packet(_) | Self::Mem(_) => false,
+        }
+    }
+
+    /// Writes what was sent, as far as the other side takes it.
+    pub fn flush(&mut self) -> Lost {
+        match self {
+            Self::Stream(queue) => queue.flush(),
+            Self::Dgram(queue) => queue.flush(),
+            Self::Tap(_) | Self::Packet(_) | Self::Mem(_) => Lost::NOTHING,
+        }
+    }
+
+    /// To be flushed again once the descriptor can be written.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        matches!(self, Self::Dgram(queue) if queue.is_blocked())
     }
 
     /// Whether [`Self::send`] takes super-frames and unfinished checksums at all.
@@ -87,7 +136,7 @@ impl Queue {
         match self {
             Self::Tap(_) => true,
             Self::Packet(queue) => queue.takes_offloads(),
-            Self::Mem(_) => false,
+            Self::Stream(_) | Self::Dgram(_) | Self::Mem(_) => false,
         }
     }
 
@@ -97,6 +146,8 @@ impl Queue {
         match self {
             Self::Tap(queue) => Some(queue.as_fd()),
             Self::Packet(queue) => Some(queue.as_fd()),
+            Self::Stream(queue) => Some(queue.as_fd()),
+            Self::Dgram(queue) => Some(queue.as_fd()),
             Self::Mem(_) => None,
         }
     }

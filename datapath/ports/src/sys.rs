@@ -9,6 +9,8 @@ use rustix::io::{Errno, FdFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
+use crate::dgram;
+
 /// `<linux/if_packet.h>`; not in the libc crate.
 pub const PACKET_VNET_HDR_SZ: i32 = 24;
 
@@ -95,9 +97,7 @@ pub fn receive_packet(socket: impl AsFd, buffer: &mut [u8]) -> Result<(usize, Op
     let length = unsafe {
         libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, libc::MSG_TRUNC | libc::MSG_DONTWAIT)
     };
-    let Ok(length) = usize::try_from(length) else {
-        return Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO));
-    };
+    let length = usize::try_from(length).map_err(|_| last_error())?;
     Ok((length, tag_of(&message)))
 }
 
@@ -121,6 +121,79 @@ fn tag_of(message: &libc::msghdr) -> Option<Tag> {
     let tpid = if told { facts.tp_vlan_tpid } else { ethernet::VLAN };
     let ([a, b], [c, d]) = (tpid.to_be_bytes(), facts.tp_vlan_tci.to_be_bytes());
     Some([a, b, c, d])
+}
+
+/// Reads as many datagrams as are there and `lengths` has places for, without waiting. Each goes to its part of `buffer`,
+/// `slot` octets long; a longer one has the length `slot`. How many there were.
+///
+/// # Errors
+/// The socket's; `AGAIN` when there is none.
+pub fn receive_many(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    slot: usize,
+    lengths: &mut [usize; dgram::BATCH],
+) -> Result<usize, Errno> {
+    // SAFETY: `iovec` and `mmsghdr` are pointers and integers, for which all zeroes is a value.
+    let (mut slices, mut messages) = unsafe {
+        (
+            std::mem::zeroed::<[libc::iovec; dgram::BATCH]>(),
+            std::mem::zeroed::<[libc::mmsghdr; dgram::BATCH]>(),
+        )
+    };
+    let mut count = 0;
+    for ((room, slice), message) in buffer.chunks_exact_mut(slot).zip(&mut slices).zip(&mut messages) {
+        *slice = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+        message.msg_hdr.msg_iov = slice;
+        message.msg_hdr.msg_iovlen = 1;
+        count += 1;
+    }
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the first `count` messages point to one slice each, and the slices to disjoint parts of `buffer`; all of
+    // it outlives the call. Safe code was not enough: rustix has no recvmmsg.
+    let read = unsafe {
+        libc::recvmmsg(fd, messages.as_mut_ptr(), count, libc::MSG_DONTWAIT as _, std::ptr::null_mut())
+    };
+    let read = usize::try_from(read).map_err(|_| last_error())?;
+    for (length, message) in lengths.iter_mut().zip(&messages).take(read) {
+        *length = message.msg_len as usize;
+    }
+    Ok(read)
+}
+
+/// Sends datagrams without waiting: the parts of `octets` that end where `ends` says, from number `first` on, as many as
+/// one call may send. How many were taken.
+///
+/// # Errors
+/// The socket's, when the first was not taken.
+pub fn send_many(socket: impl AsFd, octets: &[u8], ends: &[usize], first: usize) -> Result<usize, Errno> {
+    // SAFETY: as in `receive_many`.
+    let (mut slices, mut messages) = unsafe {
+        (
+            std::mem::zeroed::<[libc::iovec; dgram::BATCH]>(),
+            std::mem::zeroed::<[libc::mmsghdr; dgram::BATCH]>(),
+        )
+    };
+    let mut start = first.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or(0);
+    let mut count = 0;
+    let due = ends.get(first..).unwrap_or_default();
+    for ((end, slice), message) in due.iter().zip(&mut slices).zip(&mut messages) {
+        let Some(datagram) = octets.get(start..*end) else { break };
+        *slice = libc::iovec { iov_base: datagram.as_ptr().cast_mut().cast(), iov_len: datagram.len() };
+        message.msg_hdr.msg_iov = slice;
+        message.msg_hdr.msg_iovlen = 1;
+        (start, count) = (*end, count + 1);
+    }
+    let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _;
+    // SAFETY: the first `count` messages point to one slice each, and the slices to parts of `octets`, which the kernel
+    // only reads; all of it outlives the call. Safe code was not enough: rustix's sendmmsg wants the slices to live in
+    // vectors of its own making.
+    let sent = unsafe { libc::sendmmsg(socket.as_fd().as_raw_fd(), messages.as_mut_ptr(), count, flags) };
+    usize::try_from(sent).map_err(|_| last_error())
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
 /// Maps all of a memory file, shared, for the rest of the process's life. Works once a process.

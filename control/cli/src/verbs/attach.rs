@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use pontoon_proto::api::{Attach, Failure, InterfaceInfo, Rate, Reply, Request};
+use pontoon_proto::api::{Attach, Cable, Failure, InterfaceInfo, Rate, Reply, Request};
 
 use super::guests;
 use super::leases::{self, PATIENCE, wait_for};
@@ -42,6 +42,12 @@ pub(crate) const ATTACH: Command = Command {
         Opt::text("source-mode", "mode attribute of <source/> element")
             .unwanted()
             .completed(Complete::Words(&["server", "client"])),
+        Opt::text("kind", "what the interface hangs on: tap (default), stream, dgram or adopt")
+            .completed(Complete::Words(&["tap", "stream", "dgram", "adopt"])),
+        Opt::text("socket", "where QEMU listens (stream), or where pontoon receives (dgram)")
+            .completed(Complete::File),
+        Opt::text("peer", "where the guest receives (dgram); without it, whoever sends first")
+            .completed(Complete::File),
         Opt::text("netns", "put the interface into the network namespace /run/netns/<string>"),
         Opt::JSON,
         Opt::wait("wait until the interface has a lease (30 seconds, or as many as given)"),
@@ -49,6 +55,8 @@ pub(crate) const ATTACH: Command = Command {
     examples: &[
         "pontoon attach-interface --domain node-2 --type bridge --source virbr1 --model virtio --config",
         "pontoon attach-interface node-2 network default --netns node-2 --target eth0 --wait",
+        "pontoon attach-interface node-2 network default --kind stream --socket /run/node-2.sock",
+        "pontoon attach-interface node-2 network default --kind adopt --target tap0",
     ],
     access: Access::Writes("virDomainAttachDeviceFlags"),
     run: attach,
@@ -239,6 +247,7 @@ fn attach(shell: &mut Shell, args: &Args) -> Outcome {
         model: own(wanted.model),
         alias: own(wanted.alias),
         script: own(wanted.script),
+        cable: cable(args)?,
         bandwidth: Some(wanted.bandwidth).filter(|text| !text.is_empty()),
     }));
     let failed = || "Failed to attach interface".to_owned();
@@ -265,6 +274,16 @@ fn attach(shell: &mut Shell, args: &Args) -> Outcome {
     }
     shell.extra("Interface attached successfully\n");
     Ok(())
+}
+
+/// What it hangs on, if that is said.
+fn cable(args: &Args) -> Result<Option<Cable>, Refusal> {
+    let own = |name| Ok::<_, Refusal>(args.text(name)?.map(str::to_owned));
+    let (kind, socket, peer) = (own("kind")?, own("socket")?, own("peer")?);
+    if kind.is_none() && (socket.is_some() || peer.is_some()) {
+        return Err(Refusal::own("--socket and --peer need --kind stream or --kind dgram"));
+    }
+    Ok(kind.map(|kind| Cable { kind, socket, peer }))
 }
 
 fn gives_leases(shell: &Shell, domain: &str, interface: &str) -> Result<bool, Refusal> {

@@ -68,6 +68,17 @@ impl Access {
         }
     }
 
+    /// Has sockets that are made in a directory belong to the group that manages networks.
+    pub(crate) fn apply_dir(&self, dir: &Path) -> io::Result<()> {
+        use std::os::unix::fs::{PermissionsExt, chown};
+        if let Some((name, id)) = &self.group
+            && let Err(error) = chown(dir, None, Some(*id))
+        {
+            tracing::warn!("{} cannot be given to group {name}: {error}", dir.display());
+        }
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o2755))
+    }
+
     /// Gives the socket the mode and the group that let in whoever has a right.
     pub(crate) fn apply(&self, socket: &Path) -> io::Result<()> {
         use std::os::unix::fs::{PermissionsExt, chown};
