@@ -16,7 +16,6 @@ pub(crate) struct Daemon {
     /// Whose members may manage networks.
     pub(crate) group: String,
     pub(crate) anybody_reads: bool,
-    pub(crate) classic_hooks: bool,
     /// Another place for the API socket than the runtime directory.
     pub(crate) socket: Option<PathBuf>,
 }
@@ -39,7 +38,6 @@ pub(crate) fn daemon(daemon: &Daemon) -> anyhow::Result<()> {
         resolv_conf: daemon.resolv_conf.clone(),
         group: daemon.group.clone(),
         read_access: if daemon.anybody_reads { ReadAccess::Any } else { ReadAccess::Group },
-        classic_hooks: daemon.classic_hooks,
         ..DaemonArgs::default()
     })
 }

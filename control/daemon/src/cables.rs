@@ -28,6 +28,8 @@ pub(crate) enum Cable {
     Stream { socket: PathBuf },
     /// Datagrams between a socket of ours and the peer's. Without a peer it is whoever sends the first.
     Dgram { socket: PathBuf, peer: Option<PathBuf> },
+    /// vhost-user: a front-end that listens, or comes to a socket of ours.
+    VhostUser { socket: PathBuf, listens: bool },
     /// A device that is there and whose other side somebody else holds.
     Adopt,
 }
@@ -45,7 +47,24 @@ impl Cable {
             true => Err(fail(format!("invalid argument: kind {} has no {what}", cable.kind))),
             false => Ok(()),
         };
+        if cable.kind != "vhostuser" {
+            needless(cable.mode.is_some(), "mode")?;
+        }
         match cable.kind.as_str() {
+            "vhostuser" => {
+                needless(cable.peer.is_some(), "peer")?;
+                let listens = match cable.mode.as_deref() {
+                    None | Some("server") => true,
+                    Some("client") => false,
+                    Some(other) => {
+                        return Err(fail_help(
+                            format!("invalid argument: unknown mode '{other}'"),
+                            "server: pontoon listens and QEMU connects; client: QEMU listens",
+                        ));
+                    }
+                };
+                Ok(Self::VhostUser { socket: path("a socket", &cable.socket)?, listens })
+            }
             "tap" | "adopt" => {
                 needless(cable.socket.is_some(), "socket")?;
                 needless(cable.peer.is_some(), "peer")?;
@@ -68,7 +87,7 @@ impl Cable {
             }),
             other => Err(fail_help(
                 format!("invalid argument: unknown kind of interface '{other}'"),
-                "it is tap, stream, dgram or adopt",
+                "it is tap, stream, dgram, vhostuser or adopt",
             )),
         }
     }
@@ -78,6 +97,7 @@ impl Cable {
             Self::Tap => "tap",
             Self::Client { .. } | Self::Stream { .. } => "stream",
             Self::Dgram { .. } => "dgram",
+            Self::VhostUser { .. } => "vhostuser",
             Self::Adopt => "adopt",
         }
     }
@@ -87,7 +107,7 @@ impl Cable {
         let shown = |path: &Path| path.to_string_lossy().into_owned();
         match self {
             Self::Client { peer } => Some(peer.clone()),
-            Self::Stream { socket } => Some(shown(socket)),
+            Self::Stream { socket } | Self::VhostUser { socket, .. } => Some(shown(socket)),
             Self::Dgram { peer, .. } => peer.as_deref().map(shown),
             Self::Tap | Self::Adopt => None,
         }
@@ -100,7 +120,7 @@ impl Cable {
 
     /// The other side may go and come back, and the interface waits for it.
     pub(crate) fn waits(&self) -> bool {
-        matches!(self, Self::Stream { .. } | Self::Dgram { .. })
+        matches!(self, Self::Stream { .. } | Self::Dgram { .. } | Self::VhostUser { .. })
     }
 
     /// The socket of a peer that is away has no number.
@@ -123,6 +143,11 @@ impl Cable {
                 };
                 Some(open())
             }
+            Self::VhostUser { socket, listens: false } => {
+                Some(connect(socket).map(|fd| held(PortKind::VhostUser, fd)))
+            }
+            // It comes by the door.
+            Self::VhostUser { listens: true, .. } => Some(Err(io::ErrorKind::NotFound.into())),
             // The first datagram says who the peer is.
             Self::Dgram { peer: None, .. } => Some(Err(io::ErrorKind::NotFound.into())),
             Self::Client { .. } => Some(Err(io::ErrorKind::NotConnected.into())),
@@ -132,7 +157,7 @@ impl Cable {
 
     /// Removes what is left of a socket of ours.
     pub(crate) fn tidy(&self) {
-        if let Self::Dgram { socket, .. } = self {
+        if let Self::Dgram { socket, .. } | Self::VhostUser { socket, listens: true } = self {
             let _ = remove_socket(socket);
         }
     }
@@ -203,7 +228,7 @@ pub(crate) fn remove_socket(path: &Path) -> io::Result<()> {
 /// Whether a descriptor the datapath gave back is a socket of this kind.
 pub(crate) fn is_socket(fd: &OwnedFd, kind: PortKind) -> io::Result<bool> {
     let wanted = match kind {
-        PortKind::Stream => SocketType::STREAM,
+        PortKind::Stream | PortKind::VhostUser => SocketType::STREAM,
         PortKind::Dgram => SocketType::DGRAM,
         _ => return Ok(false),
     };
@@ -212,7 +237,9 @@ pub(crate) fn is_socket(fd: &OwnedFd, kind: PortKind) -> io::Result<bool> {
 
 pub(crate) fn socket_failure(cable: &Cable, error: &io::Error) -> api::Failure {
     let place = match cable {
-        Cable::Stream { socket } | Cable::Dgram { socket, .. } => socket.display().to_string(),
+        Cable::Stream { socket } | Cable::Dgram { socket, .. } | Cable::VhostUser { socket, .. } => {
+            socket.display().to_string()
+        }
         _ => String::new(),
     };
     let message = format!("internal error: socket '{place}' cannot be used: {error}");
@@ -232,7 +259,10 @@ mod tests {
 
     fn wanted(kind: &str, socket: Option<&str>, peer: Option<&str>, target: Option<&str>) -> Answer<Cable> {
         let own = |text: Option<&str>| text.map(str::to_owned);
-        Cable::wanted(&api::Cable { kind: kind.into(), socket: own(socket), peer: own(peer) }, target)
+        Cable::wanted(
+            &api::Cable { kind: kind.into(), socket: own(socket), peer: own(peer), mode: None },
+            target,
+        )
     }
 
     #[test]
@@ -246,6 +276,7 @@ mod tests {
             ("stream", Some("a"), None, "is absolute"),
             ("stream", Some("/a"), Some("/b"), "has no peer"),
             ("tap", Some("/a"), None, "has no socket"),
+            ("vhostuser", None, None, "needs a socket"),
             ("adopt", None, None, "needs a target"),
             ("carrier-pigeon", None, None, "unknown kind"),
         ] {

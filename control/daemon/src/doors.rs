@@ -32,7 +32,7 @@ const AT_ONCE: usize = 32;
 pub(crate) enum Door {
     /// The socket of a network.
     Network(u16),
-    /// A datagram socket whose peer is not known yet.
+    /// A datagram socket whose peer is not known yet, or one where a front-end of vhost-user is waited for.
     Port(u16),
 }
 
@@ -54,16 +54,22 @@ impl Doors {
 
     /// Opens the doors there should be and closes all others.
     pub(crate) fn keep(&mut self, live: &Live, waiting: impl Fn(u16) -> bool) {
-        let mut wanted: BTreeMap<Door, PathBuf> = BTreeMap::new();
+        // Where, and whether there are connections to take.
+        let mut wanted: BTreeMap<Door, (PathBuf, bool)> = BTreeMap::new();
         for net in &live.networks {
-            wanted.extend(self.path(&net.network.name).map(|path| (Door::Network(net.id), path)));
+            wanted.extend(self.path(&net.network.name).map(|path| (Door::Network(net.id), (path, true))));
         }
         for guest in live.guests.iter().filter(|guest| waiting(guest.port)) {
-            if let Cable::Dgram { socket, peer: None } = &guest.details.cable {
-                wanted.insert(Door::Port(guest.port), socket.clone());
-            }
+            let door = match &guest.details.cable {
+                Cable::Dgram { socket, peer: None } => (socket.clone(), false),
+                Cable::VhostUser { socket, listens: true } => (socket.clone(), true),
+                _ => continue,
+            };
+            wanted.insert(Door::Port(guest.port), door);
         }
-        let gone = self.open.extract_if(.., |door, (path, _)| wanted.get(door) != Some(path));
+        let gone = self
+            .open
+            .extract_if(.., |door, (path, _)| wanted.get(door).map(|(place, _)| place) != Some(path));
         for (door, (path, fd)) in gone {
             if let Some((_, registry)) = &self.place {
                 let _ = registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
@@ -72,21 +78,18 @@ impl Doors {
                 let _ = cables::remove_socket(&path);
             }
         }
-        for (door, path) in wanted {
+        for (door, (path, listens)) in wanted {
             if !self.open.contains_key(&door)
-                && let Err(error) = self.open_door(door, &path)
+                && let Err(error) = self.open_door(door, &path, listens)
             {
                 tracing::warn!("nobody can plug in at {}: {error}", path.display());
             }
         }
     }
 
-    fn open_door(&mut self, door: Door, path: &Path) -> std::io::Result<()> {
+    fn open_door(&mut self, door: Door, path: &Path, listens: bool) -> std::io::Result<()> {
         let Some((_, registry)) = &self.place else { return Ok(()) };
-        let fd = match door {
-            Door::Network(_) => cables::listening(path)?,
-            Door::Port(_) => cables::bound(path)?,
-        };
+        let fd = if listens { cables::listening(path)? } else { cables::bound(path)? };
         registry.register(&mut SourceFd(&fd.as_raw_fd()), token(door), Interest::READABLE)?;
         self.open.insert(door, (path.to_owned(), fd));
         Ok(())
@@ -173,8 +176,12 @@ impl State {
         Ok(())
     }
 
-    /// Takes who sent the first datagram as the peer of a port.
+    /// Takes who sent the first datagram, or has connected, as the peer of a port.
     fn meet(&mut self, port: u16) -> Answer<()> {
+        let guest = self.live.guests.iter().find(|guest| guest.port == port);
+        if guest.is_some_and(|guest| matches!(guest.details.cable, Cable::VhostUser { .. })) {
+            return self.let_in(port);
+        }
         let Some((_, socket)) = self.doors.open.get(&Door::Port(port)) else { return Ok(()) };
         let mut greeting = [0; 2048];
         // A hand-shake ("VFKT") or a frame: either is only a sign of life.
@@ -189,6 +196,16 @@ impl State {
             let _ = registry.deregister(&mut SourceFd(&socket.as_raw_fd()));
         }
         self.attach(port, cables::held(PortKind::Dgram, socket))?;
+        self.apply()
+    }
+
+    /// One front-end at a time: the next is let in when this one has gone.
+    fn let_in(&mut self, port: u16) -> Answer<()> {
+        let Some((_, listener)) = self.doors.open.get(&Door::Port(port)) else { return Ok(()) };
+        let Ok(fd) = rustix::net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) else {
+            return Ok(());
+        };
+        self.attach(port, cables::held(PortKind::VhostUser, fd))?;
         self.apply()
     }
 

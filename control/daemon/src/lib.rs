@@ -30,7 +30,6 @@ mod port_objects;
 mod ports;
 mod resolvers;
 mod run;
-mod shared;
 mod slow;
 mod state;
 mod store;

@@ -60,6 +60,7 @@ fn is_cable(guest: &Guest, fds: &[OwnedFd], kind: PortKind, whole: bool) -> io::
         (Cable::Client { .. } | Cable::Stream { .. }, [fd]) => {
             Ok(kind == PortKind::Stream && cables::is_socket(fd, kind)?)
         }
+        (Cable::VhostUser { .. }, [fd]) => Ok(kind == PortKind::VhostUser && cables::is_socket(fd, kind)?),
         (Cable::Dgram { .. }, [fd]) => Ok(kind == PortKind::Dgram && cables::is_socket(fd, kind)?),
         (Cable::Adopt, fds) => {
             let link = sys::in_netns(guest.netns.as_deref(), || netlink::link(&guest.ifname))?;

@@ -213,14 +213,17 @@ pub struct Attach {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cable {
-    /// `tap`, `stream`, `dgram` or `adopt`.
+    /// `tap`, `stream`, `dgram`, `vhostuser` or `adopt`.
     pub kind: String,
-    /// Where QEMU listens (`stream`), or where datagrams for pontoon go (`dgram`).
+    /// Where QEMU listens (`stream`), or where datagrams for pontoon go (`dgram`), or the two meet (`vhostuser`).
     #[serde(default)]
     pub socket: Option<String>,
     /// Where datagrams for the guest go; without it, to whoever sends the first.
     #[serde(default)]
     pub peer: Option<String>,
+    /// `vhostuser`: whether pontoon is the `server` at the socket (the default) or the `client`.
+    #[serde(default)]
+    pub mode: Option<String>,
 }
 
 /// What a change or a question is about; with neither it is the running network, or the definition of one that
@@ -435,7 +438,7 @@ pub struct InterfaceInfo {
     pub port: String,
     pub alias: Option<String>,
     pub netns: Option<String>,
-    /// What it hangs on: `tap`, `stream`, `dgram` or `adopt`.
+    /// What it hangs on: `tap`, `stream`, `dgram`, `vhostuser` or `adopt`.
     #[serde(default)]
     pub cable: String,
     /// Who is at the other end, if that has a name.

@@ -70,6 +70,23 @@ impl WorkerEgress {
         }
     }
 
+    /// Sends by this worker's own queue.
+    pub(crate) fn transmit_here(&mut self, port: PortId, frame: FrameRef<'_>) {
+        self.outbox.transmit(&mut self.queues, port, frame);
+    }
+
+    fn pass(&mut self, worker: u16, port: PortId, leaves: bool, frame: FrameRef<'_>) {
+        let index = usize::from(worker);
+        let ring = self.outbound.get_mut(index).and_then(Option::as_mut);
+        if !ring.is_some_and(|ring| ring.send(port, leaves, frame)) {
+            self.hand_off_full = self.hand_off_full.wrapping_add(1);
+        }
+        // Also for a full ring: its owner has to be awake to empty it.
+        if let Some(handed) = self.handed.get_mut(index) {
+            *handed = true;
+        }
+    }
+
     /// Sends what was collected, and wakes workers that frames were handed to.
     pub(crate) fn flush(&mut self) {
         self.outbox.flush(&mut self.queues);
@@ -114,19 +131,14 @@ impl WorkerEgress {
 
 impl Egress for WorkerEgress {
     fn transmit(&mut self, port: PortId, frame: FrameRef<'_>) {
-        self.outbox.transmit(&mut self.queues, port, frame);
+        match self.queues.through(port) {
+            Some(worker) => self.pass(worker, port, true, frame),
+            None => self.transmit_here(port, frame),
+        }
     }
 
     fn hand_off(&mut self, worker: u16, ingress: PortId, frame: FrameRef<'_>) {
-        let index = usize::from(worker);
-        let ring = self.outbound.get_mut(index).and_then(Option::as_mut);
-        if !ring.is_some_and(|ring| ring.send(ingress, frame)) {
-            self.hand_off_full = self.hand_off_full.wrapping_add(1);
-        }
-        // Also for a full ring: its owner has to be awake to empty it.
-        if let Some(handed) = self.handed.get_mut(index) {
-            *handed = true;
-        }
+        self.pass(worker, ingress, false, frame);
     }
 
     fn dns_query(&mut self, socket: u16, query: &[u8]) {

@@ -13,7 +13,10 @@ pub(crate) const BUFFERS: usize = 128;
 
 #[derive(Debug, Default)]
 pub(crate) struct Handed {
-    pub(crate) ingress: PortId,
+    /// Where the frame came from, or where it leaves.
+    pub(crate) port: PortId,
+    /// It is decided upon and only to be sent.
+    pub(crate) leaves: bool,
     pub(crate) vnet: vnet::Header,
     pub(crate) bytes: Vec<u8>,
 }
@@ -27,9 +30,9 @@ pub(crate) struct Outbound {
 
 impl Outbound {
     /// False when there is no free buffer.
-    pub(crate) fn send(&mut self, ingress: PortId, frame: FrameRef<'_>) -> bool {
+    pub(crate) fn send(&mut self, port: PortId, leaves: bool, frame: FrameRef<'_>) -> bool {
         let Some(mut handed) = self.free.pop().or_else(|| self.returned.pop().ok()) else { return false };
-        handed.ingress = ingress;
+        (handed.port, handed.leaves) = (port, leaves);
         handed.vnet = frame.vnet;
         handed.bytes.clear();
         handed.bytes.extend_from_slice(frame.bytes);
@@ -106,11 +109,11 @@ mod tests {
         assert!(from.outbound[0].is_none());
         let out = from.outbound[1].as_mut().expect("ring to 1");
         let frame = FrameRef { vnet: vnet::Header::default(), bytes: b"frame" };
-        assert_eq!((0..200).filter(|_| out.send(9, frame)).count(), BUFFERS);
+        assert_eq!((0..200).filter(|_| out.send(9, false, frame)).count(), BUFFERS);
         let handed = to.inbound[0].receive().expect("handed");
-        assert_eq!((handed.ingress, handed.bytes.as_slice()), (9, b"frame".as_slice()));
-        assert!(!out.send(9, frame));
+        assert_eq!((handed.port, handed.bytes.as_slice()), (9, b"frame".as_slice()));
+        assert!(!out.send(9, false, frame));
         to.inbound[0].recycle(handed);
-        assert!(out.send(9, frame));
+        assert!(out.send(9, false, frame));
     }
 }

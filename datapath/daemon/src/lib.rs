@@ -20,6 +20,7 @@ mod resolver;
 mod sandbox;
 mod service;
 mod spin;
+mod vhost;
 mod worker;
 
 pub use args::DatapathArgs;

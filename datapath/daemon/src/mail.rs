@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 use pontoon_engine::{PortId, Snapshot, dhcp};
+use pontoon_vhost::Wired;
 use rustix::event::EventfdFlags;
 
 use crate::counters::WorkerStatus;
@@ -40,7 +41,28 @@ pub(crate) enum Mail {
     Status {
         reply: Sender<WorkerStatus>,
     },
+    /// For the queues of a vhost-user port, if it is the one meant.
+    Vhost {
+        port: PortId,
+        epoch: u64,
+        change: VhostChange,
+    },
     Quit,
+}
+
+#[derive(Debug)]
+pub(crate) enum VhostChange {
+    Start {
+        index: u16,
+        wired: Box<Wired>,
+    },
+    /// Answered with where the queue was.
+    Stop {
+        index: u16,
+        reply: Sender<Option<u32>>,
+    },
+    /// The worker that sends to the guest, where this one has no queue for it.
+    Through(Option<u16>),
 }
 
 /// Ends a worker's sleep.
@@ -48,7 +70,7 @@ pub(crate) enum Mail {
 pub(crate) struct Waker(OwnedFd);
 
 impl Waker {
-    fn new() -> std::io::Result<Self> {
+    pub(crate) fn new() -> std::io::Result<Self> {
         Ok(Self(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 

@@ -19,6 +19,7 @@ use crate::lease_log;
 use crate::link::{self, Link};
 use crate::mail::Mailbox;
 use crate::service::{End, Service};
+use crate::vhost::Front;
 use crate::worker::{self, Parts, Worker};
 use crate::{handoff, sandbox};
 
@@ -106,7 +107,9 @@ pub(crate) fn start(
         threads.push(spawn("lease-writer", move || lease_log::run(&jobs, &worker))?);
         threads.push(spawn("reports", move || speaker.run(&inbox, &other))?);
     }
-    Ok((Service::new(mailboxes, link, leases, seed), threads))
+    let (front, desk) = Front::new(mailboxes.clone(), reports).context("vhost-user")?;
+    threads.push(spawn("vhost-user", move || front.run())?);
+    Ok((Service::new(mailboxes, link, leases, desk, seed), threads))
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {

@@ -2,7 +2,7 @@
 //!
 //! Queues are watched edge-triggered: one that was not read until it would block is remembered as ready.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -13,6 +13,7 @@ use pontoon_wire::vnet;
 use rustix::event::epoll;
 
 use crate::counters::PortCounts;
+use crate::mail::VhostChange;
 
 /// Ids of ports are below this.
 pub(crate) const MAX_PORTS: usize = 4096;
@@ -82,6 +83,8 @@ pub(crate) struct Queues {
     waiting: Vec<PortId>,
     /// Frames for ports whose other side does not keep up.
     full: u64,
+    /// Ports that another worker sends to.
+    through: BTreeMap<PortId, u16>,
     /// Ports that failed since the last [`Self::take_failed`].
     failed: Vec<(PortId, io::Error)>,
 }
@@ -92,7 +95,16 @@ impl Queues {
     pub(crate) fn new() -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let (slots, counts, waiting, failed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { epoll, slots, counts, ready: VecDeque::new(), waiting, full: 0, failed })
+        Ok(Self {
+            epoll,
+            slots,
+            counts,
+            ready: VecDeque::new(),
+            waiting,
+            full: 0,
+            through: BTreeMap::new(),
+            failed,
+        })
     }
 
     #[must_use]
@@ -140,6 +152,12 @@ impl Queues {
         if let Some(fd) = slot.queue.fd().filter(|_| slot.reads || slot.blocked) {
             let _ = epoll::delete(&self.epoll, fd);
         }
+        if let Queue::Vhost(queue) = &slot.queue {
+            for kick in queue.kicks() {
+                let _ = epoll::delete(&self.epoll, kick);
+            }
+        }
+        self.through.remove(&port);
         self.ready.retain(|ready| *ready != port);
         self.waiting.retain(|waiting| *waiting != port);
     }
@@ -152,6 +170,44 @@ impl Queues {
             slot.ready = true;
             self.ready.push_back(port);
         }
+    }
+
+    /// The worker that sends to this port, where it is not this one.
+    #[must_use]
+    #[inline]
+    pub(crate) fn through(&self, port: PortId) -> Option<u16> {
+        if self.through.is_empty() { None } else { self.through.get(&port).copied() }
+    }
+
+    /// Takes over, or gives back, queues of a guest.
+    pub(crate) fn change_vhost(&mut self, port: PortId, epoch: u64, change: VhostChange) {
+        let slot = self.slots.get_mut(usize::from(port)).and_then(Option::as_mut);
+        let Some(slot) = slot else { return };
+        let Queue::Vhost(queue) = &mut slot.queue else { return };
+        if queue.epoch() != epoch {
+            return;
+        }
+        match change {
+            VhostChange::Start { index, wired } => {
+                queue.put(index, *wired);
+                let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+                let watched = queue
+                    .kick(index)
+                    .map(|kick| epoll::add(&self.epoll, kick, Token::Port(port).data(), flags));
+                if let Some(Err(error)) = watched {
+                    self.failed.push((port, error.into()));
+                }
+            }
+            VhostChange::Stop { index, reply } => {
+                queue.kick(index).map(|kick| epoll::delete(&self.epoll, kick));
+                let _ = reply.send(queue.take(index).map(|wired| wired.queue.base()));
+            }
+            VhostChange::Through(None) => drop(self.through.remove(&port)),
+            VhostChange::Through(Some(worker)) => drop(self.through.insert(port, worker)),
+        }
+        let (tso, uso) = queue.offers();
+        slot.offers = Offers { tso, uso };
+        self.mark_ready(port);
     }
 
     /// The port's descriptor can be read, or written where that was waited for.

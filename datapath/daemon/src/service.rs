@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use pontoon_engine::PortId;
-use pontoon_ports::{DgramQueue, HeaderSize, PacketQueue, Queue, StreamQueue, TapQueue};
+use pontoon_ports::{DgramQueue, HeaderSize, PacketQueue, Queue, StreamQueue, TapQueue, VhostQueue};
 use pontoon_proto::message::{Lease, MacEntry, PortKind, Status, ToControl, ToDatapath, UplinkStatus};
 use pontoon_proto::{codec, document::Document};
 
@@ -22,6 +22,7 @@ use crate::lease_log::LeaseJob;
 use crate::link::Link;
 use crate::mail::{Mail, Mailbox};
 use crate::queues::{Attached, MAX_PORTS};
+use crate::vhost::{Desk, Job};
 use crate::{resolver, worker};
 
 /// Workers answer mail within a turn; one that takes this long is stuck.
@@ -45,13 +46,14 @@ pub(crate) struct Service {
     pending: BTreeMap<PortId, Given>,
     /// Descriptors of the running document's ports, for a control that takes over.
     held: BTreeMap<PortId, Held>,
-    /// Descriptors that only have to stay open as long as a port is there.
-    kept: BTreeMap<PortId, Vec<OwnedFd>>,
     /// Memory of the sessions, likewise.
     sessions: Option<OwnedFd>,
     /// Sockets to resolvers no document has named yet, and how many are in use.
     sockets: Option<Vec<OwnedFd>>,
     installed: usize,
+    desk: Desk,
+    /// Number of the vhost-user connection given out last.
+    epoch: u64,
     seed: u64,
     exchanges: Arc<AtomicUsize>,
 }
@@ -59,6 +61,7 @@ pub(crate) struct Service {
 /// The descriptors of a port; the queues use the same.
 struct Held {
     kind: PortKind,
+    epoch: u64,
     fds: Vec<Arc<OwnedFd>>,
 }
 
@@ -70,7 +73,13 @@ struct Given {
 
 impl Service {
     #[must_use]
-    pub(crate) fn new(workers: Vec<Mailbox>, link: Arc<Link>, leases: Sender<LeaseJob>, seed: u64) -> Self {
+    pub(crate) fn new(
+        workers: Vec<Mailbox>,
+        link: Arc<Link>,
+        leases: Sender<LeaseJob>,
+        desk: Desk,
+        seed: u64,
+    ) -> Self {
         let (running, pending, held) = (Running::default(), BTreeMap::new(), BTreeMap::new());
         let exchanges = Arc::default();
         let (sockets, installed) = (None, 0);
@@ -81,10 +90,11 @@ impl Service {
             running,
             pending,
             held,
-            kept: BTreeMap::new(),
             sessions: None,
             sockets,
             installed,
+            desk,
+            epoch: 0,
             seed,
             exchanges,
         }
@@ -142,10 +152,10 @@ impl Service {
         match message {
             ToDatapath::Hello => self.hello(),
             ToDatapath::Attach { port, kind, vnet_header } => {
-                let attached = attach(port, kind, vnet_header, fds, self.workers.len())?;
+                self.epoch += 1;
+                let attached = attach((port, self.epoch), kind, vnet_header, fds, self.workers.len())?;
                 self.pending.insert(port, attached);
             }
-            ToDatapath::Keep { port } => self.keep(port, fds)?,
             ToDatapath::LeaseLog { network, leases } => self.lease_log(network, leases, fds)?,
             ToDatapath::Resolvers { first } => self.resolvers(first, fds)?,
             ToDatapath::Flush { network, port } => self.flush(network, port)?,
@@ -173,14 +183,6 @@ impl Service {
         let document = self.running.document.clone();
         self.link.send(&ToControl::Hello { pid: std::process::id(), workers, document });
         self.link.send_failures();
-    }
-
-    fn keep(&mut self, port: PortId, fds: Vec<OwnedFd>) -> Result<(), String> {
-        if usize::from(port) >= MAX_PORTS {
-            return Err(format!("keep.port {port}: is not below {MAX_PORTS}"));
-        }
-        self.kept.insert(port, fds);
-        Ok(())
     }
 
     fn lease_log(&self, network: u16, leases: Vec<Lease>, fds: Vec<OwnedFd>) -> Result<(), String> {
@@ -308,9 +310,20 @@ impl Service {
             self.lease_job(LeaseJob::Close { network });
         }
         let snapshot = &self.running.snapshot;
+        self.meet_front_ends(fresh);
         self.held.retain(|port, _| snapshot.port(*port).is_some());
-        self.kept.retain(|port, _| snapshot.port(*port).is_some());
         self.link.retain_failures(|port| snapshot.port(port).is_some() && !fresh.contains(&port));
+    }
+
+    /// Workers know the ports by now: their front-ends may speak, and those of ports that went shall not.
+    fn meet_front_ends(&self, fresh: &[PortId]) {
+        for (port, held) in self.held.iter().filter(|(_, held)| held.kind == PortKind::VhostUser) {
+            if self.running.snapshot.port(*port).is_none() {
+                self.desk.send(Job::Detach { port: *port });
+            } else if let ([socket], true) = (held.fds.as_slice(), fresh.contains(port)) {
+                self.desk.send(Job::Attach { port: *port, epoch: held.epoch, socket: Arc::clone(socket) });
+            }
+        }
     }
 
     fn status(&self) -> Result<Status, String> {
@@ -377,7 +390,7 @@ fn uplink_status((id, found): UplinkAddress) -> UplinkStatus {
 
 /// One queue a worker. Workers beyond the descriptors write to one that another worker reads.
 fn attach(
-    port: PortId,
+    (port, epoch): (PortId, u64),
     kind: PortKind,
     vnet_header: bool,
     fds: Vec<OwnedFd>,
@@ -390,7 +403,7 @@ fn attach(
     if fds.is_empty() || fds.len() > workers {
         return Err(format!("{field}: {} descriptors for {workers} workers", fds.len()));
     }
-    if matches!(kind, PortKind::Stream | PortKind::Dgram) && fds.len() > 1 {
+    if matches!(kind, PortKind::Stream | PortKind::Dgram | PortKind::VhostUser) && fds.len() > 1 {
         return Err(format!("{field}: a socket is one descriptor, {} came", fds.len()));
     }
     if kind == PortKind::Tap && !vnet_header {
@@ -399,19 +412,22 @@ fn attach(
     let fds: Vec<Arc<OwnedFd>> = fds.into_iter().map(Arc::new).collect();
     let each = fds.iter().cycle().take(workers).enumerate();
     let queues = each.map(|(index, fd)| {
-        let queue = queue(kind, vnet_header, Arc::clone(fd))?;
-        Ok(Attached { port, queue, reads: index < fds.len() })
+        let queue = queue((kind, epoch), vnet_header, Arc::clone(fd))?;
+        // Queues of vhost-user come later and are each one worker's.
+        let reads = index < fds.len() || kind == PortKind::VhostUser;
+        Ok(Attached { port, queue, reads })
     });
     let queues: io::Result<_> = queues.collect();
     let queues = queues.map_err(|error| format!("{field}: {error}"))?;
-    Ok(Given { queues, held: Held { kind, fds } })
+    Ok(Given { queues, held: Held { kind, epoch, fds } })
 }
 
-fn queue(kind: PortKind, vnet_header: bool, fd: Arc<OwnedFd>) -> io::Result<Queue> {
+fn queue((kind, epoch): (PortKind, u64), vnet_header: bool, fd: Arc<OwnedFd>) -> io::Result<Queue> {
     match kind {
         PortKind::Tap => TapQueue::new(fd).map(Queue::Tap),
         PortKind::Stream => StreamQueue::new(fd).map(Queue::Stream),
         PortKind::Dgram => DgramQueue::new(fd).map(Queue::Dgram),
+        PortKind::VhostUser => Ok(Queue::Vhost(VhostQueue::new(epoch))),
         PortKind::Packet => {
             let told = if vnet_header { HeaderSize::Ten } else { HeaderSize::None };
             let header = HeaderSize::of(&fd).unwrap_or(told);

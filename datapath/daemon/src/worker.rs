@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
-use pontoon_engine::{Engine, Now, PortId, Snapshot, Time};
+use pontoon_engine::{Engine, FrameRef, Now, PortId, Snapshot, Time};
 use pontoon_ports::{BUFFER, HEADROOM, Received};
 use rustix::event::{Timespec, epoll};
 
@@ -147,6 +147,7 @@ impl Worker {
                 self.engine.dns_tcp_response(now, ticket, &response, &mut self.egress);
             }
             Mail::Status { reply } => drop(reply.send(self.status(now))),
+            Mail::Vhost { port, epoch, change } => self.egress.queues.change_vhost(port, epoch, change),
             Mail::Quit => self.running = false,
         }
     }
@@ -175,7 +176,12 @@ impl Worker {
             for _ in 0..handoff::BUFFERS {
                 let Some(mut frame) = ring.receive() else { break };
                 busy = true;
-                self.engine.handed(now, frame.ingress, frame.vnet, &mut frame.bytes, &mut self.egress);
+                if frame.leaves {
+                    let passed = FrameRef { vnet: frame.vnet, bytes: &frame.bytes };
+                    self.egress.transmit_here(frame.port, passed);
+                } else {
+                    self.engine.handed(now, frame.port, frame.vnet, &mut frame.bytes, &mut self.egress);
+                }
                 ring.recycle(frame);
             }
         }

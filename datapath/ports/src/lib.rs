@@ -10,6 +10,7 @@ pub mod packet;
 pub mod stream;
 pub mod sys;
 pub mod tap;
+pub mod vhost_user;
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -22,6 +23,7 @@ pub use mem::MemQueue;
 pub use packet::{HeaderSize, PacketQueue};
 pub use stream::StreamQueue;
 pub use tap::TapQueue;
+pub use vhost_user::VhostQueue;
 
 /// Octets in front of the frame in a receive buffer.
 pub const HEADROOM: usize = vnet::LENGTH;
@@ -79,6 +81,7 @@ pub enum Queue {
     Packet(PacketQueue),
     Stream(StreamQueue),
     Dgram(DgramQueue),
+    Vhost(VhostQueue),
     Mem(MemQueue),
 }
 
@@ -90,6 +93,7 @@ impl Queue {
             Self::Packet(queue) => queue.receive(buffer),
             Self::Stream(queue) => queue.receive(buffer),
             Self::Dgram(queue) => queue.receive(buffer),
+            Self::Vhost(queue) => queue.receive(buffer),
             Self::Mem(queue) => queue.receive(buffer),
         }
     }
@@ -101,6 +105,7 @@ impl Queue {
             Self::Packet(queue) => queue.send(header, parts),
             Self::Stream(queue) => queue.send(header, parts),
             Self::Dgram(queue) => queue.send(header, parts),
+            Self::Vhost(queue) => queue.send(header, parts),
             Self::Mem(queue) => queue.send(header, parts),
         }
     }
@@ -111,6 +116,7 @@ impl Queue {
         match self {
             Self::Stream(queue) => queue.has_output(),
             Self::Dgram(queue) => queue.has_output(),
+            Self::Vhost(queue) => queue.has_output(),
             Self::Tap(_) | Self::Packet(_) | Self::Mem(_) => false,
         }
     }
@@ -120,6 +126,10 @@ impl Queue {
         match self {
             Self::Stream(queue) => queue.flush(),
             Self::Dgram(queue) => queue.flush(),
+            Self::Vhost(queue) => {
+                queue.call_touched();
+                Lost::NOTHING
+            }
             Self::Tap(_) | Self::Packet(_) | Self::Mem(_) => Lost::NOTHING,
         }
     }
@@ -136,11 +146,11 @@ impl Queue {
         match self {
             Self::Tap(_) => true,
             Self::Packet(queue) => queue.takes_offloads(),
-            Self::Stream(_) | Self::Dgram(_) | Self::Mem(_) => false,
+            Self::Stream(_) | Self::Dgram(_) | Self::Vhost(_) | Self::Mem(_) => false,
         }
     }
 
-    /// The descriptor to wait on; a queue in memory has none.
+    /// The descriptor to wait on; a queue in memory has none, one of vhost-user has its own ([`VhostQueue::kicks`]).
     #[must_use]
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         match self {
@@ -148,7 +158,7 @@ impl Queue {
             Self::Packet(queue) => Some(queue.as_fd()),
             Self::Stream(queue) => Some(queue.as_fd()),
             Self::Dgram(queue) => Some(queue.as_fd()),
-            Self::Mem(_) => None,
+            Self::Vhost(_) | Self::Mem(_) => None,
         }
     }
 }

@@ -42,12 +42,17 @@ pub(crate) const ATTACH: Command = Command {
         Opt::text("source-mode", "mode attribute of <source/> element")
             .unwanted()
             .completed(Complete::Words(&["server", "client"])),
-        Opt::text("kind", "what the interface hangs on: tap (default), stream, dgram or adopt")
-            .completed(Complete::Words(&["tap", "stream", "dgram", "adopt"])),
-        Opt::text("socket", "where QEMU listens (stream), or where pontoon receives (dgram)")
-            .completed(Complete::File),
+        Opt::text("kind", "what the interface hangs on: tap (default), stream, dgram, vhostuser or adopt")
+            .completed(Complete::Words(&["tap", "stream", "dgram", "vhostuser", "adopt"])),
+        Opt::text(
+            "socket",
+            "where QEMU listens (stream), pontoon receives (dgram), or the two meet (vhostuser)",
+        )
+        .completed(Complete::File),
         Opt::text("peer", "where the guest receives (dgram); without it, whoever sends first")
             .completed(Complete::File),
+        Opt::text("mode", "what pontoon is at the socket of vhostuser: server (default) or client")
+            .completed(Complete::Words(&["server", "client"])),
         Opt::text("netns", "put the interface into the network namespace /run/netns/<string>"),
         Opt::JSON,
         Opt::wait("wait until the interface has a lease (30 seconds, or as many as given)"),
@@ -56,6 +61,7 @@ pub(crate) const ATTACH: Command = Command {
         "pontoon attach-interface --domain node-2 --type bridge --source virbr1 --model virtio --config",
         "pontoon attach-interface node-2 network default --netns node-2 --target eth0 --wait",
         "pontoon attach-interface node-2 network default --kind stream --socket /run/node-2.sock",
+        "pontoon attach-interface node-2 network default --kind vhostuser --socket /run/node-2.sock",
         "pontoon attach-interface node-2 network default --kind adopt --target tap0",
     ],
     access: Access::Writes("virDomainAttachDeviceFlags"),
@@ -280,10 +286,14 @@ fn attach(shell: &mut Shell, args: &Args) -> Outcome {
 fn cable(args: &Args) -> Result<Option<Cable>, Refusal> {
     let own = |name| Ok::<_, Refusal>(args.text(name)?.map(str::to_owned));
     let (kind, socket, peer) = (own("kind")?, own("socket")?, own("peer")?);
+    let mode = own("mode")?;
+    if kind.is_none() && mode.is_some() {
+        return Err(Refusal::own("--mode needs --kind vhostuser"));
+    }
     if kind.is_none() && (socket.is_some() || peer.is_some()) {
         return Err(Refusal::own("--socket and --peer need --kind stream or --kind dgram"));
     }
-    Ok(kind.map(|kind| Cable { kind, socket, peer }))
+    Ok(kind.map(|kind| Cable { kind, socket, peer, mode }))
 }
 
 fn gives_leases(shell: &Shell, domain: &str, interface: &str) -> Result<bool, Refusal> {
