@@ -5,6 +5,7 @@ mod bench;
 mod brctl;
 mod client;
 mod complete;
+mod encoding;
 mod lab;
 mod man;
 mod net_xml;

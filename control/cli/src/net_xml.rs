@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
+use crate::encoding::{self, Undecoded};
 use clap::Args;
 use pontoon_netxml::{DumpOptions, Error, Network, Section, UpdateCommand, parse, update, validate};
 
@@ -88,13 +89,8 @@ fn read(file: &str) -> Result<(String, String), String> {
     };
     read.map_err(|error| format!("Failed to open file '{file}': {}", reason(&error)))?;
     let name = if file == "-" { "standard input" } else { file };
-    let text = String::from_utf8(text).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        let line = error.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
-        format!(
-            "(network_definition):{line}: Input is not proper UTF-8, indicate encoding !\n  --> {name}:{line}\n   \
-             = help: save the file as UTF-8"
-        )
+    let text = encoding::decode(text, name).map_err(|Undecoded { line, words, help }| {
+        format!("(network_definition):{line}: {words}\n  --> {name}:{line}\n   = help: {help}")
     })?;
     Ok((name.to_owned(), text))
 }

@@ -5,6 +5,7 @@ use std::io::Read;
 use pontoon_proto::api::{NetworkInfo, Reply, Request};
 
 use crate::client::plain;
+use crate::encoding::{self, Undecoded};
 use crate::outcome::{Outcome, Refusal, say};
 use crate::tables;
 use crate::vsh::parse::Args;
@@ -162,12 +163,13 @@ pub(crate) fn read_file(path: &str) -> Result<String, Refusal> {
     let file =
         opened.map_err(|error| Refusal::own(format!("Failed to open file '{path}': {}", plain(&error))))?;
     let failed = |why: &str| Refusal::own(format!("Failed to read file '{path}': {why}"));
-    let mut text = String::new();
-    file.take(MAX_XML + 1).read_to_string(&mut text).map_err(|error| failed(&plain(&error)))?;
-    if text.len() as u64 > MAX_XML {
+    let mut bytes = Vec::new();
+    file.take(MAX_XML + 1).read_to_end(&mut bytes).map_err(|error| failed(&plain(&error)))?;
+    if bytes.len() as u64 > MAX_XML {
         return Err(failed("Value too large for defined data type"));
     }
-    Ok(text)
+    encoding::decode(bytes, path)
+        .map_err(|Undecoded { line, words, help }| failed(&format!("line {line}: {words}")).hint(Some(help)))
 }
 
 fn define(shell: &mut Shell, args: &Args) -> Outcome {
