@@ -98,6 +98,20 @@ impl Known {
         found.ok_or_else(|| fail(format!("invalid argument: '{interface}' is not a known interface")))
     }
 
+    /// The one interface of a guest that an `<interface>` names by its MAC address, else by its name.
+    pub(crate) fn device(&self, domain: &str, wanted: &Interface) -> Answer<&Guest> {
+        let same = |guest: &&Guest| match (wanted.mac, &wanted.target) {
+            (Some(mac), _) => mac == guest.mac,
+            (None, Some(name)) => *name == guest.ifname,
+            (None, None) => true,
+        };
+        let mut matching = self.guest(domain)?.into_iter().filter(same);
+        match (matching.next(), matching.next()) {
+            (Some(guest), None) => Ok(guest),
+            _ => Err(no_device(wanted.mac)),
+        }
+    }
+
     pub(crate) fn interface_addresses(&self, domain: &str, source: AddressSource) -> Answer<Reply> {
         let guests = self.guest(domain)?;
         let neighbours = match source {
@@ -184,16 +198,7 @@ impl State {
     /// What an `<interface>` says that can change while the interface stays: its link, model and alias.
     pub(crate) fn update_device(&mut self, domain: &str, xml: &str, file: &str) -> Answer<Reply> {
         let wanted = Interface::parse(xml).map_err(|error| xml_failure(&error, file))?;
-        let guests = self.guest(domain)?;
-        let same = |guest: &&Guest| {
-            wanted.mac.is_none_or(|mac| mac == guest.mac)
-                && (wanted.mac.is_some() || wanted.target.as_ref().is_none_or(|name| *name == guest.ifname))
-        };
-        let mut matching = guests.into_iter().filter(same);
-        let (Some(guest), None) = (matching.next(), matching.next()) else {
-            return Err(no_device(wanted.mac));
-        };
-        let guest = guest.clone();
+        let guest = self.device(domain, &wanted)?.clone();
         self.check_same(&guest, &wanted)?;
         self.change_guest(&guest, |details| {
             details.link_down = wanted.link == Some(false);

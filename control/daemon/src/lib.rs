@@ -9,6 +9,7 @@ mod cables;
 mod change;
 mod defaults;
 mod definition;
+mod devices;
 mod dhcp;
 mod disk;
 #[cfg(test)]

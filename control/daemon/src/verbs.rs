@@ -85,6 +85,10 @@ impl State {
             Request::SetRates { domain, interface, inbound, outbound } => {
                 self.set_rates(&domain, &interface, inbound, outbound)
             }
+            Request::AttachDevice { domain, xml, file, netns } => {
+                self.attach_device(&domain, &xml, &file, netns)
+            }
+            Request::DetachDevice { domain, xml, file } => self.detach_device(&domain, &xml, &file),
             Request::UpdateDevice { domain, xml, file } => self.update_device(&domain, &xml, &file),
             other => self
                 .look_up(&other)
@@ -123,13 +127,13 @@ impl State {
             netns: wanted.netns,
             details,
         })?;
+        Ok(self.attached(guest, warnings))
+    }
+
+    pub(crate) fn attached(&self, guest: Guest, warnings: Vec<String>) -> Reply {
         let network = self.live.by_id(guest.network).map(|live| live.network.name.clone());
-        Ok(Reply::Attached {
-            interface: guest.ifname,
-            mac: hex(&guest.mac),
-            network: network.unwrap_or_default(),
-            warnings,
-        })
+        let (mac, network) = (hex(&guest.mac), network.unwrap_or_default());
+        Reply::Attached { interface: guest.ifname, mac, network, warnings }
     }
 
     /// Reads a definition, checks it against the others and fills in what it leaves out.

@@ -2,14 +2,15 @@
 
 use crate::error::Class;
 use crate::parse::cx::{Cx, Node, Result, attr, child, filled};
-use crate::parse::open;
-use crate::value;
+use crate::parse::device::{self, Typed};
+use crate::parse::{open, qos};
+use crate::port::NetworkPort;
 
 /// How messages name the text.
 const SOURCE: &str = "(device_definition)";
 
-/// What `update-device` reads.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What `attach-device`, `detach-device` and `update-device` read.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Interface {
     /// `network`, `bridge`, ...
     pub kind: String,
@@ -19,8 +20,11 @@ pub struct Interface {
     pub target: Option<String>,
     pub model: Option<String>,
     pub alias: Option<String>,
+    pub script: Option<String>,
     /// Whether the link is up, where it says so.
     pub link: Option<bool>,
+    /// What it says of its port: portgroup, bandwidth, VLAN, virtualport, isolation.
+    pub port: NetworkPort,
 }
 
 impl Interface {
@@ -56,6 +60,8 @@ fn read(cx: &Cx<'_>, root: Node<'_>) -> Result<Interface> {
         target: of("target", "dev"),
         model: of("model", "type"),
         alias: of("alias", "name"),
+        script: of("script", "path"),
+        port: port(cx, root)?,
         kind,
         link,
     })
@@ -64,9 +70,21 @@ fn read(cx: &Cx<'_>, root: Node<'_>) -> Result<Interface> {
 fn mac(cx: &Cx<'_>, root: Node<'_>) -> Result<Option<[u8; 6]>> {
     let Some(node) = child(root, "mac") else { return Ok(None) };
     let Some(text) = attr(node, "address") else { return Ok(None) };
-    value::mac(text).map(Some).ok_or_else(|| {
-        let error = cx.xml(node, "address", &format!("unable to parse mac address '{text}'"));
-        error.with_help("write six hexadecimal pairs, such as 52:54:00:12:34:56")
+    let bad = format!("unable to parse mac address '{text}'");
+    let multicast = format!("expected unicast mac address, found multicast '{text}'");
+    cx.unicast_mac(node, "address", text, &bad, &multicast).map(Some)
+}
+
+fn port(cx: &Cx<'_>, root: Node<'_>) -> Result<NetworkPort> {
+    let (bandwidth, class) = qos::bandwidth(cx, root, qos::Use::Port)?.unzip();
+    Ok(NetworkPort {
+        group: child(root, "source").and_then(|node| filled(node, "portgroup")).map(str::to_owned),
+        virtualport: device::virtual_port(cx, root, Typed::May)?,
+        bandwidth,
+        class: class.unwrap_or(0),
+        vlan: qos::vlan(cx, root)?,
+        isolated: qos::port_isolated(cx, root)?,
+        ..NetworkPort::default()
     })
 }
 
@@ -85,7 +103,9 @@ mod tests {
             target: Some("vnet0".into()),
             model: Some("virtio".into()),
             alias: Some("ua-1".into()),
+            script: None,
             link: Some(false),
+            port: NetworkPort::default(),
         };
         assert_eq!(Interface::parse(text).expect("interface"), expected);
         let least = Interface { kind: "network".into(), ..Interface::default() };

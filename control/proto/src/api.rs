@@ -147,6 +147,22 @@ pub enum Request {
         #[serde(default)]
         outbound: Option<Rate>,
     },
+    /// As `attach-interface`, from an `<interface>`.
+    AttachDevice {
+        domain: String,
+        xml: String,
+        #[serde(default)]
+        file: String,
+        #[serde(default)]
+        netns: Option<String>,
+    },
+    /// Takes away the interface that an `<interface>` names by its MAC address or name.
+    DetachDevice {
+        domain: String,
+        xml: String,
+        #[serde(default)]
+        file: String,
+    },
     /// Changes an interface to what an `<interface>` says, where that can change.
     UpdateDevice {
         domain: String,

@@ -51,6 +51,8 @@ impl Request {
             | Self::NetPortDelete { .. }
             | Self::SetLink { .. }
             | Self::SetRates { .. }
+            | Self::AttachDevice { .. }
+            | Self::DetachDevice { .. }
             | Self::UpdateDevice { .. }
             | Self::BridgeSet { .. }
             | Self::AttachInterface(_)

@@ -407,7 +407,8 @@ fn interfaces_of_guests_and_their_ports() {
     let virsh = world.program("virsh");
     let _ = world.file("lab.xml", LAB);
     let _ = virsh.run(&["net-create", "lab.xml"]);
-    let unknown = "error: failed to get domain 'node-2'\nerror: Domain not found: no domain with matching name 'node-2'\n";
+    let unknown = "error: failed to get domain 'node-2'\n";
+    devices(&world, &virsh);
     for line in [
         "domiflist node-2",
         "domifaddr node-2",
@@ -532,6 +533,44 @@ fn interfaces_of_guests_and_their_ports() {
     );
     good(&virsh, &["detach-interface", "node-2", "network"], "Interface detached successfully\n\n");
     bad(&virsh, "domiflist node-2", unknown);
+}
+
+/// Interfaces of a guest as XML files.
+fn devices(world: &World, virsh: &Program) {
+    let interface =
+        |parts: &str| format!("<interface type='network'><mac address='{MAC}'/>{parts}</interface>");
+    let source = "<source network='lab'/><target dev='lab-%d'/><model type='virtio'/><link state='down'/>";
+    let isolated = "<port isolated='yes'/><alias name='ua-one'/>";
+    for (name, parts) in [
+        ("one.xml", &*format!("{source}{isolated}")),
+        ("none.xml", ""),
+        ("lost.xml", "<source network='x'/>"),
+    ] {
+        let _ = world.file(name, &interface(parts));
+    }
+    let _ = world.file("disk.xml", "<disk type='file'/>");
+    bad(virsh, "detach-device node-2 one.xml", "error: failed to get domain 'node-2'\n");
+    good(virsh, &["attach-device", "node-2", "one.xml", "--live"], "Device attached successfully\n\n");
+    let list = virsh.run(&["domiflist", "node-2"]).out;
+    assert!(list.contains(&format!(" lab-0       network   lab      virtio   {MAC}\n")), "{list}");
+    good(virsh, &["domif-getlink", "node-2", "lab-0"], "lab-0 down\n");
+    let port = virsh.run(&["-q", "net-port-list", "lab"]).out;
+    let port = virsh.run(&["net-port-dumpxml", "lab", port.trim()]).out;
+    assert!(port.contains("<port isolated='yes'/>"), "{port}");
+    for (line, words) in [
+        ("attach-device node-2 none.xml", "XML error: interface type='network' requires a 'source' element"),
+        ("attach-device node-2 lost.xml", "Network not found: no network with matching name 'x'"),
+        ("attach-device node-2 disk.xml", "XML error: unknown device type 'disk'"),
+        ("detach-device node-2 disk.xml", "XML error: unknown device type 'disk'"),
+    ] {
+        let (verb, file) =
+            (line.split('-').next().unwrap_or_default(), line.rsplit(' ').next().unwrap_or_default());
+        let said = virsh.run(&line.split(' ').collect::<Vec<_>>());
+        let expected = format!("error: Failed to {verb} device from {file}\nerror: {words}");
+        assert!(said.code == Some(1) && said.err.starts_with(&expected), "{line}: {}", said.err);
+    }
+    good(virsh, &["detach-device", "node-2", "none.xml"], "Device detached successfully\n\n");
+    bad(virsh, "domiflist node-2", "error: failed to get domain 'node-2'\n");
 }
 
 fn rates(virsh: &Program) {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use pontoon_proto::api::{Attach, Cable, Failure, InterfaceInfo, Rate, Reply, Request};
+use pontoon_proto::api::{Attach, Cable, InterfaceInfo, Rate, Reply, Request};
 
 use super::guests;
 use super::leases::{self, PATIENCE, wait_for};
@@ -369,9 +369,9 @@ fn none_of(all: &[InterfaceInfo], kind: &str) -> Refusal {
     Refusal::own(format!("No interface found whose type is {kind}")).hint(hint)
 }
 
-/// What the daemon says of an unknown guest.
-pub(crate) fn no_domain(name: &str, failure: Failure) -> Refusal {
-    Refusal::own(format!("failed to get domain '{name}'")).with(failure)
+/// A guest the daemon does not know. virsh says no more since 2.3.
+pub(crate) fn no_domain(name: &str) -> Refusal {
+    Refusal::own(format!("failed to get domain '{name}'"))
 }
 
 #[cfg(test)]

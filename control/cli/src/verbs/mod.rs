@@ -50,7 +50,9 @@ pub(crate) static GROUPS: &[Group] = &[
         title: "Interfaces of guests",
         keyword: "domain",
         commands: &[
+            guests::ATTACH_DEVICE,
             attach::ATTACH,
+            guests::DETACH_DEVICE,
             attach::DETACH,
             guests::GETLINK,
             guests::SETLINK,

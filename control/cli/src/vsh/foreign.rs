@@ -1,10 +1,10 @@
 //! virsh's commands that are not about networks, to say so instead of not knowing them.
 
 const FOREIGN: &str = "\
-allocpages attach-device attach-disk autostart backup-begin backup-dumpxml blkdeviotune blkiotune blockcommit \
+allocpages attach-disk autostart backup-begin backup-dumpxml blkdeviotune blkiotune blockcommit \
 blockcopy blockjob blockpull blockresize capabilities change-media checkpoint-create checkpoint-create-as \
 checkpoint-delete checkpoint-dumpxml checkpoint-edit checkpoint-info checkpoint-list checkpoint-parent console \
-cpu-baseline cpu-compare cpu-models cpu-stats create define desc destroy detach-device detach-device-alias \
+cpu-baseline cpu-compare cpu-models cpu-stats create define desc destroy detach-device-alias \
 detach-disk dom-fd-associate domblkerror domblkinfo domblklist domblkstat domblkthreshold domcapabilities \
 domcontrol domdirtyrate-calc domdisplay domdisplay-reload domfsfreeze domfsinfo domfsthaw domfstrim domhostname \
 domid dominfo domjobabort domjobinfo domlaunchsecinfo dommemstat domname dompmsuspend dompmwakeup domrename \
