@@ -65,6 +65,9 @@ pub(crate) struct DaemonArgs {
     /// Who may use the verbs that change nothing: those who may manage networks, or anybody.
     #[arg(long, value_name = "WHO", value_parser = ["group", "any"], default_value = "group")]
     pub(crate) read_access: String,
+    /// Attaches programs of shared uplinks as before Linux 6.6.
+    #[arg(long, hide = true)]
+    pub(crate) classic_hooks: bool,
 }
 
 #[derive(Debug, Args)]
@@ -172,6 +175,7 @@ pub(crate) fn run(options: Options) -> ExitCode {
             resolv_conf: args.resolv_conf,
             group: args.group,
             anybody_reads: args.read_access == "any",
+            classic_hooks: args.classic_hooks,
             socket,
         })),
         Verb::Datapath(args) => service(run::datapath(&run::Datapath {

@@ -16,6 +16,7 @@ pub(crate) struct Daemon {
     /// Whose members may manage networks.
     pub(crate) group: String,
     pub(crate) anybody_reads: bool,
+    pub(crate) classic_hooks: bool,
     /// Another place for the API socket than the runtime directory.
     pub(crate) socket: Option<PathBuf>,
 }
@@ -38,6 +39,7 @@ pub(crate) fn daemon(daemon: &Daemon) -> anyhow::Result<()> {
         resolv_conf: daemon.resolv_conf.clone(),
         group: daemon.group.clone(),
         read_access: if daemon.anybody_reads { ReadAccess::Any } else { ReadAccess::Group },
+        classic_hooks: daemon.classic_hooks,
         ..DaemonArgs::default()
     })
 }

@@ -5,7 +5,7 @@ use std::io;
 use pontoon_netxml::{Network, Uplink, UplinkKind};
 use pontoon_proto::event::{Lifecycle, PortChange};
 
-use crate::defaults::{check_interface_name, mac_of};
+use crate::defaults::{check_interface_name, first_free, mac_of};
 use crate::document;
 use crate::failure::{Answer, fail, fail_help, internal, invalid, operation};
 use crate::live::{Kind, LiveNetwork, LiveUplink};
@@ -35,7 +35,8 @@ impl State {
         self.send_lease_log(id, &network)?;
         self.live.networks.push(LiveNetwork::new(id, port, uplink, network));
         let held = self.reopen(port)?;
-        self.attach(port, held)
+        self.attach(port, held)?;
+        self.share()
     }
 
     pub(crate) fn new_port(&mut self) -> Answer<u16> {
@@ -84,8 +85,11 @@ impl State {
         let kind = match wanted.kind {
             UplinkKind::Direct => Kind::Direct,
             UplinkKind::Tap => Kind::Tap,
+            UplinkKind::Shared => return self.use_shared(network, wanted),
         };
-        let same = |uplink: &&LiveUplink| uplink.dev == wanted.dev && uplink.netns == wanted.netns;
+        let same = |uplink: &&LiveUplink| {
+            uplink.kind != Kind::Shared && uplink.dev == wanted.dev && uplink.netns == wanted.netns
+        };
         if let Some(shared) = self.live.uplinks.iter().find(same) {
             if shared.kind != kind || shared.address != wanted.address || shared.gateway != wanted.gateway {
                 return Err(fail_help(
@@ -113,7 +117,46 @@ impl State {
             address: wanted.address,
             gateway: wanted.gateway,
             mtu,
+            over: None,
+            target: None,
+            host: Vec::new(),
         };
+        self.open_uplink(uplink)
+    }
+
+    /// The uplink with the host's address on this interface, or on that of the default route.
+    fn use_shared(&mut self, network: &Network, wanted: &Uplink) -> Answer<u16> {
+        let over = Some(&wanted.dev).filter(|dev| !dev.is_empty()).cloned();
+        let same = |uplink: &&LiveUplink| uplink.kind == Kind::Shared && uplink.over == over;
+        if let Some(uplink) = self.live.uplinks.iter().find(same) {
+            return Ok(uplink.id);
+        }
+        let listing = |error| internal(format!("listing interfaces: {error}"));
+        let links = netlink::links().map_err(listing)?;
+        let used = |name: &str| links.iter().any(|link| link.name == name);
+        let dev = first_free("pt-up%d", used)?;
+        let id = self.live.new_uplink().ok_or_else(|| operation("no uplink id is left"))?;
+        let port = self.new_port()?;
+        let mut uplink = LiveUplink {
+            id,
+            port,
+            kind: Kind::Shared,
+            dev,
+            netns: None,
+            mac: mac_of(network.uuid.unwrap_or_default()),
+            address: None,
+            gateway: None,
+            mtu: document::mtu(network),
+            over,
+            target: None,
+            host: Vec::new(),
+        };
+        uplink.look().map_err(listing)?;
+        self.open_uplink(uplink)
+    }
+
+    fn open_uplink(&mut self, uplink: LiveUplink) -> Answer<u16> {
+        let (id, port) = (uplink.id, uplink.port);
         self.live.uplinks.push(uplink);
         let held = self.reopen(port)?;
         self.attach(port, held)?;

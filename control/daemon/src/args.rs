@@ -31,6 +31,8 @@ pub struct DaemonArgs {
     pub read_access: ReadAccess,
     /// Size of the memory that holds the NAT sessions.
     pub session_bytes: u64,
+    /// Programs of shared uplinks are attached as before Linux 6.6: for tests.
+    pub classic_hooks: bool,
 }
 
 impl Default for DaemonArgs {
@@ -45,6 +47,7 @@ impl Default for DaemonArgs {
             group: DEFAULT_GROUP.to_owned(),
             read_access: ReadAccess::default(),
             session_bytes: DEFAULT_SESSION_BYTES,
+            classic_hooks: false,
         }
     }
 }

@@ -154,7 +154,8 @@ impl State {
                 state.send_lease_log(old.id, &next)?;
             }
             state.live = changed;
-            Ok(())
+            // Other ports may belong to somebody.
+            state.share()
         })
     }
 

@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ipnet::Ipv4Net;
 use pontoon_netxml::{Ip, Mode, Network as Definition};
 use pontoon_proto::Document;
-use pontoon_proto::document::{Forward, Network, Port, PortBridging, Role, Route, Uplink};
+use pontoon_proto::document::{Forward, Network, Port, PortBridging, Role, Route, Shared, Uplink};
 
 use crate::bridge;
-use crate::live::{Live, LiveNetwork};
+use crate::live::{Kind, Live, LiveNetwork};
 use crate::resolvers::{Resolvers, SOCKETS_EACH};
 use crate::{dhcp, dns};
 
@@ -89,6 +89,7 @@ fn uplink(uplink: &crate::live::LiveUplink) -> Uplink {
         address: uplink.address,
         gateway: uplink.gateway,
         mtu: uplink.mtu,
+        shared: (uplink.kind == Kind::Shared).then(|| Shared { host: uplink.host.clone() }),
     }
 }
 
@@ -104,13 +105,20 @@ fn network(all: &Live, live: &LiveNetwork, resolvers: &Resolvers) -> Network {
         routes: routes(definition),
         mtu: mtu(definition),
         uplink: live.uplink,
-        nat_ports: definition.forward.nat_ports.unwrap_or(NAT_PORTS),
+        nat_ports: nat_ports(live),
         nat_addresses: definition.forward.nat_addresses,
         dhcp: dhcp_ip(definition).map(|ip| dhcp::describe(definition, ip)),
         dns: dns::describe(definition, resolvers),
         ageing_seconds: all.bridging.network(live.id).ageing_seconds,
         bridging: bridge::of_network(all, live),
     }
+}
+
+/// The external ports of a network.
+pub(crate) fn nat_ports(live: &LiveNetwork) -> (u16, u16) {
+    let wanted = live.network.forward.nat_ports.unwrap_or(NAT_PORTS);
+    let chosen = live.ports.filter(|chosen| chosen.wanted == live.network.forward.nat_ports);
+    chosen.map_or(wanted, |chosen| chosen.range)
 }
 
 /// Modes without a bridge of their own are no network of the datapath.

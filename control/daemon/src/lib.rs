@@ -31,6 +31,7 @@ mod port_objects;
 mod ports;
 mod resolvers;
 mod run;
+mod shared;
 mod slow;
 mod state;
 mod store;

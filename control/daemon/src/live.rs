@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::disk::{Disk, with_suffix};
 use crate::guests::Details;
 use crate::leases::crc32;
+use crate::shared::{Chosen, Target};
 use crate::store::COPY;
 
 /// Ids fit the datapath's MAC table (12 bits of port).
@@ -39,6 +40,9 @@ pub(crate) struct LiveNetwork {
     /// The host's own tap.
     pub(crate) port: u16,
     pub(crate) uplink: Option<u16>,
+    /// Behind a shared uplink: NAT's ports.
+    #[serde(default)]
+    pub(crate) ports: Option<Chosen>,
     /// `xml`, parsed.
     #[serde(skip)]
     pub(crate) network: Network,
@@ -49,6 +53,7 @@ pub(crate) struct LiveNetwork {
 pub(crate) enum Kind {
     Direct,
     Tap,
+    Shared,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,12 +61,21 @@ pub(crate) struct LiveUplink {
     pub(crate) id: u16,
     pub(crate) port: u16,
     pub(crate) kind: Kind,
+    /// The interface, or the tap that stands for the host's.
     pub(crate) dev: String,
     pub(crate) netns: Option<String>,
     pub(crate) mac: Mac,
     pub(crate) address: Option<Ipv4Net>,
     pub(crate) gateway: Option<Ipv4Addr>,
     pub(crate) mtu: u16,
+    /// Of shared uplinks: the host's interface that is wanted, if it is named; the one that is used; and the host's other
+    /// addresses.
+    #[serde(default)]
+    pub(crate) over: Option<String>,
+    #[serde(default)]
+    pub(crate) target: Option<Target>,
+    #[serde(default)]
+    pub(crate) host: Vec<Ipv4Addr>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,7 +93,7 @@ pub(crate) struct Guest {
 impl LiveNetwork {
     pub(crate) fn new(id: u16, port: u16, uplink: Option<u16>, network: Network) -> Self {
         let xml = network.to_xml(&DumpOptions { inactive: true, connections: None });
-        Self { id, xml, port, uplink, network }
+        Self { id, xml, port, uplink, ports: None, network }
     }
 
     pub(crate) fn bridge(&self) -> &str {
@@ -233,6 +247,9 @@ mod tests {
             address: None,
             gateway: None,
             mtu: 1500,
+            over: None,
+            target: None,
+            host: Vec::new(),
         };
         let mut live = Live {
             networks: vec![LiveNetwork::new(2, 7, Some(1), network)],

@@ -10,7 +10,7 @@ use netlink_packet_core::{
     NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -27,6 +27,9 @@ pub(crate) struct Link {
     pub(crate) index: u32,
     pub(crate) name: String,
     pub(crate) mtu: u32,
+    /// Its frames have link-layer headers of Ethernet, with this address.
+    pub(crate) mac: Option<[u8; 6]>,
+    pub(crate) loopback: bool,
 }
 
 /// Changes to one link; what is `None` stays.
@@ -64,11 +67,16 @@ fn to_link(message: RouteNetlinkMessage) -> Option<Link> {
     let RouteNetlinkMessage::NewLink(message) = message else {
         return None;
     };
-    let mut link = Link { index: message.header.index, name: String::new(), mtu: 1500 };
+    let header = message.header;
+    let (name, loopback) = (String::new(), header.flags.contains(LinkFlags::Loopback));
+    let mut link = Link { index: header.index, name, mtu: 1500, mac: None, loopback };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Address(address) if header.link_layer_type == LinkLayerType::Ether => {
+                link.mac = <[u8; 6]>::try_from(address.as_slice()).ok();
+            }
             _ => {}
         }
     }
@@ -154,14 +162,16 @@ fn route_of(index: u32, route: &Route) -> RouteMessage {
     message
 }
 
-/// Hears of changed links, addresses and routes of the namespace it is made in.
+/// Hears of changed links, addresses, routes and rules of the namespace it is made in.
 pub(crate) struct Monitor(Socket);
 
 impl Monitor {
     pub(crate) fn new() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
-        for group in [libc::RTNLGRP_LINK, libc::RTNLGRP_IPV4_IFADDR, libc::RTNLGRP_IPV4_ROUTE] {
+        for group in
+            [libc::RTNLGRP_LINK, libc::RTNLGRP_IPV4_IFADDR, libc::RTNLGRP_IPV4_ROUTE, libc::RTNLGRP_IPV4_RULE]
+        {
             socket.add_membership(group)?;
         }
         socket.set_non_blocking(true)?;
@@ -253,7 +263,8 @@ pub(crate) fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
     one.contains(&other.network()) || other.contains(&one.network())
 }
 
-fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+/// Sends one request and reads the answer to its end, which takes `NLM_F_ACK` or `NLM_F_DUMP`.
+pub(crate) fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;

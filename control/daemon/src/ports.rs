@@ -212,6 +212,24 @@ impl State {
         }
     }
 
+    /// Gives up interfaces whose device, somebody else's, is gone: it may do so without a word.
+    pub(crate) fn drop_vanished(&mut self) {
+        let adopted = |guest: &&Guest| guest.details.cable == Cable::Adopt;
+        let vanished: Vec<u16> = (self.live.guests.iter().filter(adopted))
+            .filter(|guest| {
+                let held = self.held.get(&guest.port).and_then(|held| held.fds.first());
+                let bound = held.and_then(|fd| sys::packet_interface(fd).ok());
+                let link = in_netns(guest.netns.as_deref(), || netlink::link(&guest.ifname));
+                // What cannot be asked is not taken for gone.
+                link.is_ok_and(|link| link.map(|link| link.index) != bound)
+            })
+            .map(|guest| guest.port)
+            .collect();
+        for port in vanished {
+            self.port_failed(port, "its device is gone");
+        }
+    }
+
     /// Tries to attach failed ports again.
     pub(crate) fn repair(&mut self) {
         for port in self.failed.clone() {
@@ -294,7 +312,7 @@ fn open_adopted(guest: &Guest, queues: u16) -> Answer<Held> {
 fn open_uplink(uplink: &LiveUplink, queues: u16) -> Answer<Held> {
     let (dev, netns) = (uplink.dev.as_str(), uplink.netns.as_deref());
     match uplink.kind {
-        Kind::Tap => in_netns(netns, || {
+        Kind::Tap | Kind::Shared => in_netns(netns, || {
             let fds = sys::open_tap(dev, queues)?;
             netlink::change(made(dev)?, Change { mtu: Some(uplink.mtu), up: true, ..Change::default() })?;
             Ok(Held { kind: PortKind::Tap, fds })

@@ -126,6 +126,20 @@ impl Resolvers {
         differ
     }
 
+    /// Makes sockets anew that are on ports others are to have from now on; returns the inodes of all there were.
+    pub(crate) fn leave_ports(&mut self, (first, last): (u16, u16)) -> Vec<u64> {
+        let inodes =
+            self.sockets().filter_map(|socket| Some(rustix::fs::fstat(socket).ok()?.st_ino)).collect();
+        for index in 0..self.places.len() {
+            let Some(place) = self.places.get(index) else { break };
+            let within = |socket: &OwnedFd| port(socket).is_some_and(|port| (first..=last).contains(&port));
+            if place.sockets.iter().any(within) {
+                self.open(index, place.server);
+            }
+        }
+        inodes
+    }
+
     /// Gives a place to each of `wanted`, and takes them from others.
     pub(crate) fn arrange(&mut self, wanted: &[SocketAddr]) {
         let free: Vec<usize> = (0..self.places.len())
@@ -179,6 +193,11 @@ fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
     use std::os::unix::fs::MetadataExt;
     let data = std::fs::metadata(path).ok()?;
     Some((data.modified().ok()?, data.ino()))
+}
+
+/// The port a socket is on.
+fn port(socket: &OwnedFd) -> Option<u16> {
+    Some(SocketAddr::try_from(rustix::net::getsockname(socket).ok()?).ok()?.port())
 }
 
 /// The address this host reaches a server from; nothing is sent.

@@ -58,6 +58,7 @@ pub fn main(args: DaemonArgs) -> anyhow::Result<()> {
     let note = args.runtime_dir.join("live.json");
     let mut state = State::new(store, resolvers, args.workers.max(1), note)?;
     state.doors = Doors::new(args.runtime_dir.join(SOCKETS), watch.registry()?);
+    state.sharing.classic = args.classic_hooks;
     let mut daemon = Daemon {
         state: Arc::new(Shared::new(state)),
         supervisor: Supervisor::new(&args),
@@ -105,6 +106,7 @@ impl Daemon {
             tracing::info!("datapath taken over, pid {}", link.pid);
             state.live = Live::load(state.store.disk(), &state.note);
             state.failed = state.live.keep_running(&document);
+            state.look_around();
             state.workers = link.workers.max(1);
             self.supervisor.workers = state.workers;
             state.adopt(handed.ports);
@@ -173,15 +175,18 @@ impl Daemon {
             return TICK;
         }
         state.follow_peers();
+        state.drop_vanished();
         state.repair();
         state.learn_addresses();
+        state.follow_host();
         state.rotate_leases();
         if state.resolvers.follow()
             && let Err(failure) = state.apply()
         {
             tracing::error!("resolvers: {}", failure.message);
         }
-        if state.failed.is_empty() && !state.is_watchful() { QUIET_TICK } else { TICK }
+        let quiet = state.failed.is_empty() && !state.is_watchful() && !state.sharing.unfinished;
+        if quiet { QUIET_TICK } else { TICK }
     }
 
     /// Starts a datapath in place of one that died, and gives it what was active.
@@ -246,6 +251,7 @@ impl Daemon {
             let _ = link.send(&ToDatapath::Quit, &[]);
             self.supervisor.finish(&link);
         }
+        state.end_sharing();
         state.held.clear();
         let _ = store::remove(&state.note);
         let _ = store::remove(&crate::disk::with_suffix(&state.note, store::COPY));

@@ -19,6 +19,7 @@ use crate::leases;
 use crate::link::Link;
 use crate::live::Live;
 use crate::resolvers::Resolvers;
+use crate::shared::Sharing;
 use crate::store::Store;
 use crate::{defaults, dns, document, netlink};
 
@@ -38,6 +39,7 @@ pub(crate) struct State {
     pub(crate) failed: BTreeSet<u16>,
     pub(crate) link: Option<Link>,
     pub(crate) resolvers: Resolvers,
+    pub(crate) sharing: Sharing,
     /// Queues of every tap.
     pub(crate) workers: u16,
     pub(crate) note: PathBuf,
@@ -59,7 +61,20 @@ impl State {
         let (events, lease_watch) = (Events::default(), LeaseWatch::default());
         let known = Arc::new(Known { store, defined, live });
         let doors = Doors::default();
-        Ok(Self { known, held, failed, link: None, resolvers, workers, note, events, lease_watch, doors })
+        let sharing = Sharing::new(note.with_file_name("reserved-ports"));
+        Ok(Self {
+            known,
+            held,
+            failed,
+            link: None,
+            resolvers,
+            sharing,
+            workers,
+            note,
+            events,
+            lease_watch,
+            doors,
+        })
     }
 
     pub(crate) fn link(&self) -> Answer<&Link> {
@@ -90,6 +105,10 @@ impl State {
     pub(crate) fn apply(&mut self) -> Answer<()> {
         self.live.number_ports()?;
         self.live.generation += 1;
+        // Whoever makes a change that depends on it has asked before; for the rest it is tried again.
+        if let Err(failure) = self.share() {
+            tracing::error!("{}", failure.message);
+        }
         let networks = self.live.networks.iter().map(|live| &live.network);
         let wanted = dns::wanted(networks, self.resolvers.of_host());
         self.resolvers.arrange(&wanted);
@@ -216,6 +235,7 @@ impl State {
                 tracing::error!("leases of network '{}': {}", live.network.name, failure.message);
             }
         }
+        self.keep_all()?;
         self.resolvers.send_again();
         self.apply()
     }

@@ -308,7 +308,11 @@ pub(crate) fn in_netns<T: Send>(
 /// Gives up every capability this process does not need; DESIGN.md has the reason for each that stays.
 pub(crate) fn drop_capabilities() -> io::Result<()> {
     let effective = CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW;
-    let permitted = effective | CapabilitySet::SYS_ADMIN;
+    let permitted = effective
+        | CapabilitySet::SYS_ADMIN
+        | CapabilitySet::BPF
+        | CapabilitySet::SYS_PTRACE
+        | CapabilitySet::DAC_READ_SEARCH;
     privilege::limit(&Kept { effective, permitted, bounding: permitted | CapabilitySet::SETPCAP })
 }
 

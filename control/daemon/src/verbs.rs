@@ -306,7 +306,7 @@ impl Known {
                 let mut network = live.network.clone();
                 // A running network shows the range NAT really uses, as libvirt's does.
                 if network.forward.mode == Mode::Nat && !inactive {
-                    network.forward.nat_ports.get_or_insert(document::NAT_PORTS);
+                    network.forward.nat_ports.get_or_insert(document::nat_ports(live));
                 }
                 network.to_xml(&DumpOptions { inactive, connections })
             }

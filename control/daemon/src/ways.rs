@@ -19,10 +19,16 @@ pub(crate) fn wanted(network: &Network) -> Answer<Option<Uplink>> {
     match network.forward.mode {
         Mode::Isolated => Ok(None),
         Mode::Nat | Mode::Route | Mode::Open => match (&network.uplink, &network.forward.dev) {
+            (Some(uplink), _) if uplink.kind == UplinkKind::Shared && network.forward.mode != Mode::Nat => {
+                Err(not_translated(network))
+            }
+            (Some(uplink), Some(dev)) if uplink.dev.is_empty() => Ok(Some(with_host(dev))),
             (Some(uplink), Some(dev)) if uplink.dev != *dev => Err(disagree(network, &uplink.dev, dev)),
             (Some(uplink), _) => Ok(Some(uplink.clone())),
+            (None, dev) if network.forward.mode == Mode::Nat => {
+                Ok(Some(with_host(dev.as_deref().unwrap_or_default())))
+            }
             (None, Some(dev)) => of_its_own(network, dev).map(Some),
-            (None, None) if network.forward.mode == Mode::Nat => Err(no_uplink(network)),
             (None, None) => through_the_host(network).map(|()| None),
         },
         mode => Err(fail_help(
@@ -35,7 +41,25 @@ pub(crate) fn wanted(network: &Network) -> Answer<Option<Uplink>> {
     }
 }
 
-/// `<forward dev>` alone: an address of pontoon's own on that interface, from a DHCP server there.
+/// The host's own address, as libvirt's NAT has it.
+fn with_host(dev: &str) -> Uplink {
+    let (kind, dev) = (UplinkKind::Shared, dev.to_owned());
+    Uplink { kind, dev, netns: None, address: None, gateway: None }
+}
+
+fn not_translated(network: &Network) -> Failure {
+    let (name, mode) = (&network.name, network.forward.mode);
+    fail_help(
+        format!(
+            "unsupported configuration: network '{name}' has forward mode='{mode}', for which the host's address cannot \
+             be shared"
+        ),
+        "only NAT leaves from the host's address: leave out <pontoon:uplink> and let the host forward, or write \
+         kind='direct'",
+    )
+}
+
+/// `<forward dev>` of a routed network: an address of pontoon's own on that interface, from a DHCP server there.
 fn of_its_own(network: &Network, dev: &str) -> Answer<Uplink> {
     let listing = |error| internal(format!("listing interfaces: {error}"));
     let link = netlink::index(dev).map_err(listing)?;
@@ -81,19 +105,6 @@ fn disagree(network: &Network, uplink: &str, dev: &str) -> Failure {
     )
 }
 
-fn no_uplink(network: &Network) -> Failure {
-    fail_help(
-        format!(
-            "unsupported configuration: network '{}' has forward mode='nat' but no <pontoon:uplink> to leave by",
-            network.name
-        ),
-        format!(
-            "add the interface it leaves by, for example\n  \
-             <pontoon:uplink xmlns:pontoon='{PONTOON_NAMESPACE}' kind='direct' dev='eth1'/>"
-        ),
-    )
-}
-
 /// A routed network without an uplink leaves by the host's routes, if the host forwards.
 fn through_the_host(network: &Network) -> Answer<()> {
     const SWITCH: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -131,12 +142,6 @@ mod tests {
     #[test]
     fn what_cannot_run_is_refused_with_a_way_out() {
         assert_eq!(wanted(&network("")).expect("isolated"), None);
-        let failure = wanted(&network("<forward mode='nat'/>")).expect_err("no uplink");
-        assert_eq!(
-            failure.message,
-            "unsupported configuration: network 'n' has forward mode='nat' but no <pontoon:uplink> to leave by"
-        );
-        assert!(failure.detail.expect("detail").contains("<pontoon:uplink xmlns"));
         let failure =
             wanted(&network(&format!("<forward mode='nat' dev='eth0'/>{UPLINK}"))).expect_err("two devices");
         assert_eq!(
@@ -146,8 +151,29 @@ mod tests {
     }
 
     #[test]
-    fn a_device_alone_is_an_uplink_with_an_address_of_its_own() {
-        let uplink = wanted(&network("<forward dev='pt-none'/>")).expect("wanted").expect("an uplink");
+    fn nat_leaves_from_the_hosts_address_unless_the_definition_says_otherwise() {
+        let way = |parts: &str| {
+            let uplink = wanted(&network(parts)).expect("wanted").expect("an uplink");
+            (uplink.kind, uplink.dev)
+        };
+        let shared = |dev: &str| (UplinkKind::Shared, dev.to_owned());
+        let any = UPLINK.replace("direct' dev='eth1", "shared");
+        assert_eq!(way("<forward/>"), shared(""));
+        assert_eq!(way("<forward mode='nat' dev='eth1'/>"), shared("eth1"));
+        assert_eq!(way(&format!("<forward/>{any}")), shared(""));
+        assert_eq!(way(&format!("<forward dev='eth2'/>{any}")), shared("eth2"));
+        assert_eq!(way(&format!("<forward/>{}", UPLINK.replace("direct", "shared"))), shared("eth1"));
+        assert_eq!(way(&format!("<forward/>{UPLINK}")).0, UplinkKind::Direct);
+        let failure = wanted(&network(&format!("<forward mode='route'/>{any}"))).expect_err("not translated");
+        assert!(
+            failure.message.contains("forward mode='route', for which the host's address cannot be shared")
+        );
+    }
+
+    #[test]
+    fn a_device_alone_of_a_routed_network_is_an_uplink_with_an_address_of_its_own() {
+        let routed = network("<forward mode='route' dev='pt-none'/>");
+        let uplink = wanted(&routed).expect("wanted").expect("an uplink");
         assert_eq!((uplink.dev.as_str(), uplink.kind, uplink.address), ("pt-none", UplinkKind::Direct, None));
         for mode in ["nat", "route"] {
             let same = network(&format!("<forward mode='{mode}' dev='eth1'/>{UPLINK}"));

@@ -330,6 +330,7 @@ pub struct PortGroup {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uplink {
     pub kind: UplinkKind,
+    /// Empty only where the kind is [`UplinkKind::Shared`]: the interface of the host's default route.
     pub dev: String,
     pub netns: Option<String>,
     /// Absent: the uplink gets its address by DHCP.
@@ -339,8 +340,11 @@ pub struct Uplink {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UplinkKind {
+    /// An address of its own on an interface of the host.
     Direct,
     Tap,
+    /// The host's own address.
+    Shared,
 }
 
 impl UplinkKind {
@@ -348,6 +352,7 @@ impl UplinkKind {
         match self {
             Self::Direct => "direct",
             Self::Tap => "tap",
+            Self::Shared => "shared",
         }
     }
 }

@@ -410,7 +410,7 @@ fn uplink(w: &mut Writer, uplink: &Uplink) {
     let tag = Tag::new("pontoon:uplink")
         .with("xmlns:pontoon", PONTOON_NAMESPACE)
         .with("kind", uplink.kind.as_str())
-        .with("dev", &uplink.dev)
+        .with_some("dev", Some(&uplink.dev).filter(|dev| !dev.is_empty()))
         .with_some("netns", uplink.netns.as_deref())
         .with_some("address", uplink.address)
         .with_some("gateway", uplink.gateway);

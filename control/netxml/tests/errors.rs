@@ -855,6 +855,14 @@ fn uplinks() {
                 "XML error: uplink gateway '203.0.114.1' is not within subnet 203.0.113.0/24",
             ),
             (
+                "kind='shared' ¦address='203.0.113.2/24'",
+                "XML error: attribute 'address' is not allowed in element 'uplink' of kind 'shared'",
+            ),
+            (
+                "kind='shared' ¦netns='outside'",
+                "XML error: attribute 'netns' is not allowed in element 'uplink' of kind 'shared'",
+            ),
+            (
                 "kind='tap' ¦address='203.0.113.2/99'",
                 "XML error: Invalid value for attribute 'address' in element 'uplink': '203.0.113.2/99'.",
             ),

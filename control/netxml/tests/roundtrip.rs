@@ -111,6 +111,16 @@ fn uplink_fields() {
         <uplink xmlns='urn:pontoon:network:1' kind='direct' dev='up0'/></network>";
     let uplink = parse(text).unwrap().uplink.unwrap();
     assert_eq!((uplink.kind, uplink.address, uplink.gateway), (UplinkKind::Direct, None, None));
+    for (dev, name) in [("", ""), (" dev='eth1'", "eth1")] {
+        let text = format!(
+            "<network><name>n</name><uplink xmlns='urn:pontoon:network:1' kind='shared'{dev}/></network>"
+        );
+        let network = parse(&text).unwrap();
+        let uplink = network.uplink.clone().unwrap();
+        assert_eq!((uplink.kind, uplink.dev.as_str()), (UplinkKind::Shared, name));
+        assert!(print(&network).contains(&format!("kind='shared'{dev}/>")));
+        assert_eq!(parse(&print(&network)).unwrap(), network);
+    }
 }
 
 #[test]

@@ -223,10 +223,20 @@ pub struct Uplink {
     /// Names it in messages and counters, e.g. `up0`.
     pub name: String,
     pub mac: Mac,
-    /// `None`: ask a DHCP server upstream.
+    /// `None`: ask a DHCP server upstream, unless the uplink is shared.
     pub address: Option<Ipv4Net>,
     pub gateway: Option<Ipv4Addr>,
     pub mtu: u16,
+    /// The address is the host's own, or the host has none at present.
+    #[serde(default)]
+    pub shared: Option<Shared>,
+}
+
+/// An uplink behind which the host's kernel finds the next hops, so that frames may carry any link-layer address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shared {
+    /// Further addresses of the host: packets to them are for the host itself.
+    pub host: Vec<Ipv4Addr>,
 }
 
 /// A place frames come from and go to.

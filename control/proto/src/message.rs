@@ -16,6 +16,9 @@ pub enum ToDatapath {
     /// Descriptors of one port, one a worker (queue), before the document that names the port.
     /// `vnet_header`: every frame is preceded by a 12-byte `virtio_net_hdr_v1`.
     Attach { port: u16, kind: PortKind, vnet_header: bool },
+    /// Descriptors that are held, without being used, as long as the port is there: what hangs on them outlives control.
+    /// They take the place of those sent before.
+    Keep { port: u16 },
     /// The lease log of one network (one descriptor, opened for append, or two: the log and its copy) and what it held.
     LeaseLog { network: u16, leases: Vec<Lease> },
     /// Connected UDP sockets to resolvers, grouped by resolver, as many as fit into a message: those from place `first`

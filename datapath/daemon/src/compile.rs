@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use pontoon_engine::snapshot::{Forward, Network, Port, Role, Route, Snapshot, Subnet, Uplink};
+use pontoon_engine::snapshot::{Forward, Network, Port, Role, Route, Shared, Snapshot, Subnet, Uplink};
 use pontoon_engine::switch::MacTable;
 use pontoon_engine::{PortId, dhcp};
 use pontoon_proto::document::{self, Document};
@@ -102,14 +102,16 @@ impl Running {
                 );
             }
             let kept = self.snapshot.uplink(described.id).filter(|old| old.name == described.name);
+            let (subnet, gateway) = ends(described);
             let uplink = Uplink {
                 name: described.name.clone(),
                 port: None,
                 mac: described.mac,
-                subnet: described.address.map(|net| Subnet { address: net.addr(), prefix: net.prefix_len() }),
-                gateway: described.gateway,
+                subnet,
+                gateway,
                 mtu: described.mtu,
                 leased: kept.map_or_else(Arc::default, |old| Arc::clone(&old.leased)),
+                shared: described.shared.as_ref().map(|shared| Shared { host: shared.host.clone() }),
             };
             place(&mut uplinks, described.id, uplink, &field)?;
         }
@@ -132,6 +134,16 @@ impl Running {
     pub(crate) fn closed_networks(&self, next: &Self) -> Vec<u16> {
         let ids = self.document.networks.iter().map(|network| network.id);
         ids.filter(|id| next.snapshot.network(*id).is_none()).collect()
+    }
+}
+
+/// Address and gateway of an uplink. Behind one that the host shares there is one next hop.
+fn ends(described: &document::Uplink) -> (Option<Subnet>, Option<Ipv4Addr>) {
+    let address = described.address.map(|net| net.addr());
+    let prefix = described.address.map_or(32, |net| net.prefix_len());
+    match described.shared {
+        Some(_) => (address.map(|address| Subnet { address, prefix: 32 }), address),
+        None => (address.map(|address| Subnet { address, prefix }), described.gateway),
     }
 }
 

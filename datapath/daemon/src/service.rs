@@ -46,6 +46,8 @@ pub(crate) struct Service {
     pending: BTreeMap<PortId, Given>,
     /// Descriptors of the running document's ports, for a control that takes over.
     held: BTreeMap<PortId, Held>,
+    /// Descriptors that only have to stay open as long as a port is there.
+    kept: BTreeMap<PortId, Vec<OwnedFd>>,
     /// Memory of the sessions, likewise.
     sessions: Option<OwnedFd>,
     /// Sockets to resolvers no document has named yet, and how many are in use.
@@ -90,6 +92,7 @@ impl Service {
             running,
             pending,
             held,
+            kept: BTreeMap::new(),
             sessions: None,
             sockets,
             installed,
@@ -156,6 +159,7 @@ impl Service {
                 let attached = attach((port, self.epoch), kind, vnet_header, fds, self.workers.len())?;
                 self.pending.insert(port, attached);
             }
+            ToDatapath::Keep { port } => self.keep(port, fds)?,
             ToDatapath::LeaseLog { network, leases } => self.lease_log(network, leases, fds)?,
             ToDatapath::Resolvers { first } => self.resolvers(first, fds)?,
             ToDatapath::Flush { network, port } => self.flush(network, port)?,
@@ -183,6 +187,14 @@ impl Service {
         let document = self.running.document.clone();
         self.link.send(&ToControl::Hello { pid: std::process::id(), workers, document });
         self.link.send_failures();
+    }
+
+    fn keep(&mut self, port: PortId, fds: Vec<OwnedFd>) -> Result<(), String> {
+        if usize::from(port) >= MAX_PORTS {
+            return Err(format!("keep.port {port}: is not below {MAX_PORTS}"));
+        }
+        self.kept.insert(port, fds);
+        Ok(())
     }
 
     fn lease_log(&self, network: u16, leases: Vec<Lease>, fds: Vec<OwnedFd>) -> Result<(), String> {
@@ -312,6 +324,7 @@ impl Service {
         let snapshot = &self.running.snapshot;
         self.meet_front_ends(fresh);
         self.held.retain(|port, _| snapshot.port(*port).is_some());
+        self.kept.retain(|port, _| snapshot.port(*port).is_some());
         self.link.retain_failures(|port| snapshot.port(port).is_some() && !fresh.contains(&port));
     }
 

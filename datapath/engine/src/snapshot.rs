@@ -157,12 +157,31 @@ pub struct Uplink {
     pub name: String,
     pub port: Option<PortId>,
     pub mac: Mac,
-    /// `None`: ask a DHCP server.
+    /// `None`: ask a DHCP server, or a shared uplink that has none.
     pub subnet: Option<Subnet>,
     pub gateway: Option<Ipv4Addr>,
     pub mtu: u16,
     /// What a DHCP server gave, when `subnet` is `None`; kept over configuration changes.
     pub leased: Arc<crate::uplink::Address>,
+    /// The address is the host's own.
+    pub shared: Option<Shared>,
+}
+
+/// What goes for an uplink whose address is the host's: the host's kernel finds the next hops, and is sent what is for
+/// the host itself. Without an address the host has none at present. The subnet is the address alone and its own
+/// gateway, so that there is one next hop.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shared {
+    /// Further addresses of the host.
+    pub host: Vec<Ipv4Addr>,
+}
+
+impl Uplink {
+    /// It gets its address from a DHCP server.
+    #[must_use]
+    pub fn asks_for_address(&self) -> bool {
+        self.subnet.is_none() && self.shared.is_none()
+    }
 }
 
 /// Everything a worker has to know. Ids are stable; a hole is `None`.
@@ -202,6 +221,14 @@ impl Snapshot {
     #[must_use]
     pub fn in_nat_pool(&self, uplink: u16, ip: Ipv4Addr) -> bool {
         self.nat_pools(uplink).any(|(first, last)| (first..=last).contains(&ip))
+    }
+
+    /// NAT may use this external port, or query id, on the uplink.
+    #[must_use]
+    pub fn is_nat_port(&self, uplink: u16, port: u16) -> bool {
+        let networks = self.networks.iter().flatten();
+        let mut nat = networks.filter(|n| n.forward == Forward::Nat && n.uplink == Some(uplink));
+        nat.any(|network| (network.nat_ports.0..=network.nat_ports.1).contains(&port))
     }
 
     /// Pools of NAT on an uplink.

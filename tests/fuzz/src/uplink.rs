@@ -25,7 +25,7 @@ pub fn run(data: &[u8]) {
     let mut now = Time::from_secs(1000);
     let mut client = DhcpClient::new(MAC, 1, now.0);
     let mut neighbours = Neighbours::default();
-    neighbours.renew(MAC);
+    neighbours.renew(MAC, None);
     let mut xid: Option<[u8; 4]> = None;
     let mut input = Input(data);
     while !input.is_empty() {

@@ -22,6 +22,12 @@ pub fn nat(name: &str, bridge: &str, third: u8, first: u8) -> String {
     )
 }
 
+/// The same as it stands on the scenario page: it leaves from the host's own address.
+#[must_use]
+pub fn shared(name: &str, bridge: &str, third: u8, first: u8) -> String {
+    nat(name, bridge, third, first).replace(&format!("  {UPLINK}\n"), "")
+}
+
 /// A network without a way outside.
 #[must_use]
 pub fn isolated(name: &str, bridge: &str, third: u8, first: u8) -> String {

@@ -108,11 +108,12 @@ fn control_keeps_only_the_capabilities_it_needs() {
     let Some(mut world) = World::new(&Setup { tools: &["ping"], ..Setup::default() }) else { return };
     world.start_network("natntw", &xml::natntw());
     let address = world.guest("g1", "natntw", "eth0", MAC1);
-    // CAP_NET_ADMIN and CAP_NET_RAW; CAP_SYS_ADMIN to be raised for a namespace; CAP_SETPCAP for the datapath only.
+    // CAP_NET_ADMIN and CAP_NET_RAW; to be raised CAP_SYS_ADMIN for a namespace, CAP_BPF for programs, CAP_SYS_PTRACE and
+    // CAP_DAC_READ_SEARCH for whose a socket is; CAP_SETPCAP for the datapath only.
     let sets = [
         ("CapEff:", "0000000000003000"),
-        ("CapPrm:", "0000000000203000"),
-        ("CapBnd:", "0000000000203100"),
+        ("CapPrm:", "0000008000283004"),
+        ("CapBnd:", "0000008000283104"),
         ("CapInh:", "0000000000000000"),
         ("CapAmb:", "0000000000000000"),
     ];
@@ -142,12 +143,15 @@ fn wrong_input_is_refused_with_its_place_and_nothing_stops() {
     let file = world.file("leaves.xml", &xml::nat("leaves", "virbr6", 121, 10).replace("up0", "nope0"));
     let _ = world.works(&["net-define", &file]);
     refused(&world, &["net-start", "leaves"], &["uplink interface 'nope0'", "does not exist"]);
-    let file = world.file("stays.xml", &xml::nat("stays", "virbr7", 123, 10).replace(xml::UPLINK, ""));
+    let shared = "<pontoon:uplink xmlns:pontoon='urn:pontoon:network:1' kind='shared'/>";
+    let stays = xml::isolated("stays", "virbr7", 123, 10);
+    let stays = stays.replace("  <bridge", &format!("  <forward mode='route'/>{shared}<bridge"));
+    let file = world.file("stays.xml", &stays);
     let _ = world.works(&["net-define", &file]);
     refused(
         &world,
         &["net-start", "stays"],
-        &["no <pontoon:uplink> to leave by", "<pontoon:uplink xmlns", "kind='direct'"],
+        &["forward mode='route', for which the host's address cannot be shared", "kind='direct'"],
     );
     refused(&world, &["net-start", "natntw"], &["network is already active"]);
     refused(&world, &["net-info", "none"], &["Network not found: no network with matching name 'none'"]);

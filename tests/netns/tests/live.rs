@@ -240,11 +240,11 @@ fn redefinitions_under_traffic_lose_nothing_of_others_and_break_no_session() {
         .enumerate()
         .map(|(at, (guest, network))| world.guest(guest, network, "eth0", &format!("52:54:00:d7:8d:6{at}")))
         .collect();
-    let (stop, moved) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let [stop, over, moved] = std::array::from_fn(|_| Arc::new(AtomicBool::new(false)));
     let [g1, g2, g3, net] = ["g1", "g2", "g3", "net"].map(|which| world.ns(which));
-    let beside = serve_udp(&world.ns("g4"), &addresses[3], &stop, &moved);
+    let beside = serve_udp(&world.ns("g4"), &addresses[3], &over, &moved);
     let (beside, beside_thread) = stream_udp(&g3, beside, &stop);
-    let outside = serve_udp(&net, OUTSIDE, &stop, &moved);
+    let outside = serve_udp(&net, OUTSIDE, &over, &moved);
     let (outside, outside_thread) = stream_udp(&g1, outside, &stop);
     let streams = [(&g1, &net, OUTSIDE), (&g1, &g2, addresses[1].as_str())]
         .map(|(from, to, address)| stream_tcp(from, serve_echo(to, address), &stop));
@@ -268,6 +268,8 @@ fn redefinitions_under_traffic_lose_nothing_of_others_and_break_no_session() {
     for thread in [beside_thread, outside_thread] {
         thread.join().expect("datagrams");
     }
+    // Not before: what is on its way is answered.
+    over.store(true, Ordering::Relaxed);
     let carried = streams.map(|stream| stream.join().expect("stream").expect("an unbroken session"));
     let tools = tools.map(Tools::end);
     let loss = Echoes::outstanding;

@@ -208,10 +208,12 @@ fn guests_have_external_addresses_of_a_pool() {
 }
 
 #[test]
-fn forward_dev_takes_an_address_of_its_own_by_dhcp() {
+fn an_uplink_takes_an_address_of_its_own_by_dhcp() {
     let Some(mut world) = World::new(&setup(1)) else { return };
-    let refused =
-        world.pontoon(&["net-define", &world.file("shared.xml", &network("<forward dev='up0'/>", "", ""))]);
+    let refused = world.pontoon(&[
+        "net-define",
+        &world.file("shared.xml", &network("<forward mode='route' dev='up0'/>", "", "")),
+    ]);
     assert_eq!(refused.code, Some(0), "a definition is kept");
     let refused = world.pontoon(&["net-start", "natntw"]);
     assert_eq!(refused.code, Some(1));
@@ -249,7 +251,8 @@ fn forward_dev_takes_an_address_of_its_own_by_dhcp() {
         ],
     );
     server.wait_said("DHCP", 5);
-    world.start_network("natntw", &network("<forward mode='nat' dev='up1'/>", "", ""));
+    let uplink = "<pontoon:uplink xmlns:pontoon='urn:pontoon:network:1' kind='direct' dev='up1'/>";
+    world.start_network("natntw", &network("<forward mode='nat' dev='up1'/>", uplink, ""));
     let _ = world.guest("g1", "natntw", "eth0", MAC1);
     until("the uplink has an address", 20, || world.pings("g1", "198.51.100.1").then_some(()));
     let external = asks_as(&world, "g1", "http://198.51.100.1/");

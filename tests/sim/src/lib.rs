@@ -310,6 +310,7 @@ fn standard() -> Snapshot {
         gateway: Some(Ipv4Addr::new(203, 0, 113, 1)),
         mtu: 1500,
         leased: Arc::default(),
+        shared: None,
     };
     Snapshot {
         generation: 1,

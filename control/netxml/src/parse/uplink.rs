@@ -35,15 +35,34 @@ fn read(cx: &Cx<'_>, node: Node<'_>) -> Result<Uplink> {
     let kind = match cx.required(node, "kind")? {
         "direct" => UplinkKind::Direct,
         "tap" => UplinkKind::Tap,
+        "shared" => UplinkKind::Shared,
         other => {
             let message = format!("Invalid value for attribute 'kind' in element 'uplink': '{other}'.");
-            return Err(cx.xml(node, "kind", &message).with_help("write kind='direct' or kind='tap'"));
+            return Err(cx
+                .xml(node, "kind", &message)
+                .with_help("write kind='shared', kind='direct' or kind='tap'"));
         }
     };
+    if kind == UplinkKind::Shared {
+        return shared(cx, node);
+    }
     let dev = interface_name(cx, node)?;
     let address = address(cx, node)?;
     let gateway = gateway(cx, node, address)?;
     Ok(Uplink { kind, dev, netns: owned(node, "netns"), address, gateway })
+}
+
+/// The host's own address has nothing to be said about; the interface may be.
+fn shared(cx: &Cx<'_>, node: Node<'_>) -> Result<Uplink> {
+    for name in ["netns", "address", "gateway"] {
+        if attr(node, name).is_some() {
+            let message = format!("attribute '{name}' is not allowed in element 'uplink' of kind 'shared'");
+            let error = cx.xml(node, name, &message);
+            return Err(error.with_help("a shared uplink has the host's own address; write kind='direct'"));
+        }
+    }
+    let dev = if attr(node, "dev").is_some() { interface_name(cx, node)? } else { String::new() };
+    Ok(Uplink { kind: UplinkKind::Shared, dev, netns: None, address: None, gateway: None })
 }
 
 fn interface_name(cx: &Cx<'_>, node: Node<'_>) -> Result<String> {

@@ -5,7 +5,7 @@ use pontoon_wire::{arp, ethernet, icmp, ipv4};
 
 use super::routed::{Origin, is_forwarded};
 use super::trees::not_there;
-use super::{Context, Decision, State, address_of, is_external};
+use super::{Context, Decision, State, address_of, is_external, is_for_host};
 use crate::drops::DropReason;
 use crate::egress::Egress;
 use crate::gateway;
@@ -261,6 +261,9 @@ impl State {
         }
         if self.is_inside(destination) {
             return self.cross(context, network, id, frame, packet);
+        }
+        if network.uplink.is_some_and(|uplink| is_for_host(context.snapshot, uplink, frame, packet)) {
+            return to_host(context, network, frame);
         }
         if network.uplink.is_some_and(|uplink| is_external(context.snapshot, uplink, destination)) {
             return self.for_own_router(context, network, id, frame, packet);

@@ -14,13 +14,14 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
-use pontoon_wire::{ethernet, frame, vnet};
+use pontoon_wire::frame::{self, Packet};
+use pontoon_wire::{ethernet, vnet};
 
 use crate::drops::{DropReason, Drops};
 use crate::egress::{Egress, FrameRef};
 use crate::gateway::ErrorBudget;
 use crate::nat::{self, Nat};
-use crate::snapshot::{PortId, Role, Snapshot, Subnet};
+use crate::snapshot::{PortId, Role, Snapshot, Subnet, Uplink};
 use crate::switch;
 use crate::time::{Now, Time};
 use crate::uplink::Neighbours;
@@ -126,7 +127,8 @@ impl Engine {
         state.forget_what_went(&self.snapshot, &snapshot);
         state.neighbours.resize_with(snapshot.uplinks.len(), Neighbours::default);
         for (neighbours, uplink) in state.neighbours.iter_mut().zip(&snapshot.uplinks) {
-            neighbours.renew(uplink.as_ref().map_or([0; 6], |uplink| uplink.mac));
+            let (mac, shared) = uplink.as_ref().map_or(([0; 6], false), |u| (u.mac, u.shared.is_some()));
+            neighbours.renew(mac, shared.then_some(mac));
         }
         state.inside.resize_with(snapshot.networks.len(), Neighbours::default);
         let subnets = snapshot.networks.iter().flatten().flat_map(|network| &network.subnets);
@@ -276,6 +278,17 @@ fn address_of(snapshot: &Snapshot, uplink: u16) -> Option<(Subnet, Option<Ipv4Ad
         Some(subnet) => Some((subnet, uplink.gateway)),
         None => uplink.leased.get(),
     }
+}
+
+/// A packet to an address of the host that an uplink is shared with, and not to NAT.
+fn is_for_host(snapshot: &Snapshot, id: u16, frame: &[u8], packet: &Packet) -> bool {
+    let Some(Uplink { shared: Some(shared), subnet, .. }) = snapshot.uplink(id) else { return false };
+    let destination = packet.destination();
+    if shared.host.contains(&destination) {
+        return true;
+    }
+    let nat = || nat::inbound_port(frame, packet).is_some_and(|port| snapshot.is_nat_port(id, port));
+    subnet.is_some_and(|subnet| subnet.address == destination) && !nat()
 }
 
 /// The uplink's own address, or one NAT uses on it.

@@ -49,11 +49,12 @@ impl State {
     ) -> Decision {
         let uplink = context.snapshot.uplink(id).ok_or(DropReason::UnknownPort)?;
         let destination = ethernet::destination(frame).ok_or(DropReason::Runt)?;
-        if destination != uplink.mac && destination != ethernet::BROADCAST {
+        // The host's kernel has looked at the address where it shares the uplink.
+        if destination != uplink.mac && destination != ethernet::BROADCAST && uplink.shared.is_none() {
             return Err(DropReason::UplinkNotOurs);
         }
         match ethernet::ethertype(frame) {
-            Some(ethernet::ARP) => self.uplink_arp(context, id, uplink, frame),
+            Some(ethernet::ARP) if uplink.shared.is_none() => self.uplink_arp(context, id, uplink, frame),
             Some(ethernet::IPV4) => self.uplink_ipv4(context, id, uplink, frame),
             _ => Err(DropReason::UplinkNotOurs),
         }
@@ -105,7 +106,7 @@ impl State {
             return Err(DropReason::IpChecksum);
         }
         let client = packet.ip.protocol == ipv4::UDP && packet.destination_port == DHCP_CLIENT;
-        if client && uplink.subnet.is_none() && !packet.ip.is_fragment() {
+        if client && uplink.asks_for_address() && !packet.ip.is_fragment() {
             if !self.hand_over(context, 0, frame)? {
                 self.uplink_dhcp(context, id, frame, &packet);
             }
@@ -116,6 +117,10 @@ impl State {
         let external = |ip| is_external(context.snapshot, id, ip);
         if !context.handed && external(packet.source()) {
             return Err(DropReason::IpSourceSpoofed);
+        }
+        if !external(packet.destination()) && uplink.shared.is_some() {
+            // On its way since before the host had another address.
+            return Err(DropReason::UplinkNotOurs);
         }
         if !external(packet.destination()) {
             return match context.snapshot.routed_to(id, packet.destination()) {

@@ -18,7 +18,7 @@ use crate::dns::{self, Client, Forwarder, Names, Transport, Verdict, Zone};
 use crate::drops::DropReason;
 use crate::egress::{Egress, Event, FrameRef};
 use crate::gateway::{self, Datagram, UDP_HEADERS};
-use crate::snapshot::{Network, PortId, Snapshot};
+use crate::snapshot::{Network, PortId, Snapshot, Uplink};
 use crate::time::{Now, Time};
 use crate::uplink::dhcp_client::{Change, DhcpClient};
 
@@ -108,7 +108,7 @@ impl Services {
             let zone = networks.get(usize::from(id)).and_then(|network| network.zone.as_ref());
             zone.map_or_else(Vec::new, |zone| zone.route(name, asked).to_vec())
         });
-        self.clients.retain(|&id, _| snapshot.uplink(id).is_some_and(|u| u.subnet.is_none()));
+        self.clients.retain(|&id, _| snapshot.uplink(id).is_some_and(Uplink::asks_for_address));
         self.budgets.retain(|&port, _| snapshot.port(port).is_some());
     }
 
@@ -320,7 +320,7 @@ impl State {
     fn poll_uplinks(&mut self, now: Now, snapshot: &Snapshot, out: &mut impl Egress) {
         for (id, uplink) in snapshot.uplinks.iter().enumerate() {
             let id = u16::try_from(id).unwrap_or(u16::MAX);
-            if uplink.as_ref().is_some_and(|u| u.subnet.is_none()) {
+            if uplink.as_ref().is_some_and(Uplink::asks_for_address) {
                 self.run_client(now, snapshot, id, None, out);
             }
         }

@@ -144,6 +144,8 @@ pub struct Neighbours {
     waiting: usize,
     /// Frames leave with it.
     own: Mac,
+    /// Everybody is there, and nobody is asked.
+    only: Option<Mac>,
     last: Last,
 }
 
@@ -169,21 +171,25 @@ impl Neighbours {
         (self.last.ip == ip && now < self.last.until).then_some(&self.last.macs)
     }
 
-    /// Frames leave with address `own` from now on.
-    pub fn renew(&mut self, own: Mac) {
-        (self.own, self.last) = (own, Last::default());
+    /// Frames leave with address `own` from now on, all of them to `only` if that is given.
+    pub fn renew(&mut self, own: Mac, only: Option<Mac>) {
+        (self.own, self.only, self.last) = (own, only, Last::default());
     }
 
     pub fn resolve(&mut self, now: Time, ip: Ipv4Addr) -> Resolve {
         let resolved = self.search(now, ip);
         if let Resolve::Known { mac, ask: false } = resolved {
-            let until = self.entries.get(&ip).map_or(now, |entry| entry.seen.after_secs(FRESH));
+            let known = self.entries.get(&ip).map(|entry| entry.seen.after_secs(FRESH));
+            let until = if self.only.is_some() { Time(u64::MAX) } else { known.unwrap_or(now) };
             self.last = Last { ip: raw(ip), until, macs: macs(mac, self.own) };
         }
         resolved
     }
 
     fn search(&mut self, now: Time, ip: Ipv4Addr) -> Resolve {
+        if let Some(mac) = self.only {
+            return Resolve::Known { mac, ask: false };
+        }
         if !self.entries.contains_key(&ip) {
             if self.unresolved >= UNRESOLVED {
                 return Resolve::Unknown { ask: false };
