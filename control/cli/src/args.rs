@@ -41,8 +41,27 @@ pub(crate) enum Verb {
     Completion(CompletionArgs),
     /// Write manual pages.
     Man(ManArgs),
+    /// Plug a QEMU into a bridge: QEMU runs it for -netdev bridge,helper=...
+    BridgeHelper(HelperArgs),
     #[command(hide = true)]
     Complete(CompleteArgs),
+}
+
+/// As QEMU gives them to its own helper.
+#[derive(Debug, Args)]
+pub(crate) struct HelperArgs {
+    /// The bridge of an active network.
+    #[arg(long, value_name = "BRIDGE")]
+    pub(crate) br: String,
+    /// A unix socket to hand the tap to.
+    #[arg(long, value_name = "N")]
+    pub(crate) fd: i32,
+    /// The tap takes and gives a virtio-net header.
+    #[arg(long)]
+    pub(crate) use_vnet: bool,
+    /// Who may use which bridge, in place of /etc/qemu/bridge.conf.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) acl: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -189,6 +208,7 @@ pub(crate) fn run(options: Options) -> ExitCode {
         Verb::NetXml(args) => net_xml::run(&args, options.quiet),
         Verb::Brctl(args) => brctl(socket, args.words),
         Verb::Status(args) => status::status(&Client::new(socket), args.json, options.quiet),
+        Verb::BridgeHelper(args) => service(run::bridge_helper(args, socket)),
         Verb::Completion(args) => complete::script(args.shell),
         Verb::Man(args) => man::write(&args.dir),
         Verb::Complete(args) => complete::complete(&Client::new(socket), &args.words),

@@ -26,10 +26,7 @@ pub(crate) struct Client {
 impl Client {
     /// The socket named on the command line, else in the environment, else the default one.
     pub(crate) fn new(socket: Option<PathBuf>) -> Self {
-        let socket = socket
-            .or_else(|| std::env::var_os(api::SOCKET_ENV).map(PathBuf::from))
-            .unwrap_or_else(|| Path::new(api::DEFAULT_RUNTIME_DIR).join(api::SOCKET_NAME));
-        Self { socket }
+        Self { socket: api_socket(socket) }
     }
 
     /// Asks and waits.
@@ -68,6 +65,13 @@ impl Client {
             detail: Some("start it with: pontoon daemon".to_owned()),
         }
     }
+}
+
+/// The one that was named, else that of the environment, else the default.
+pub(crate) fn api_socket(named: Option<PathBuf>) -> PathBuf {
+    named
+        .or_else(|| std::env::var_os(api::SOCKET_ENV).map(PathBuf::from))
+        .unwrap_or_else(|| Path::new(api::DEFAULT_RUNTIME_DIR).join(api::SOCKET_NAME))
 }
 
 /// What ended a wait for events.

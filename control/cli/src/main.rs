@@ -22,13 +22,18 @@ use std::process::ExitCode;
 
 use vsh::shell::Identity;
 
-/// A link named `virsh` or `brctl` makes this executable that program.
+/// A link named `virsh`, `brctl` or `qemu-bridge-helper` makes this executable that program.
 fn main() -> ExitCode {
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let called = words.next().unwrap_or_default();
     let program = Path::new(&called).file_name().map_or("pontoon", |name| name.to_str().unwrap_or("pontoon"));
     match program {
         "brctl" => args::brctl(None, words.collect()),
+        // libvirt's `bridge_helper` names a file, not a command.
+        "qemu-bridge-helper" | "pontoon-bridge-helper" => {
+            let words = std::iter::once("bridge-helper".to_owned()).chain(words);
+            vsh::shell::main(Identity::Pontoon, "pontoon", words)
+        }
         "virsh" => vsh::shell::main(Identity::Virsh, program, words),
         _ => vsh::shell::main(Identity::Pontoon, "pontoon", words),
     }

@@ -3,8 +3,10 @@
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
-use pontoon_control::{DaemonArgs, ReadAccess};
+use pontoon_control::{BridgeHelperArgs, DaemonArgs, ReadAccess};
 use pontoon_datapath::DatapathArgs;
+
+use crate::args::HelperArgs;
 
 /// What `pontoon daemon` was asked for.
 #[derive(Debug)]
@@ -42,6 +44,13 @@ pub(crate) fn daemon(daemon: &Daemon) -> anyhow::Result<()> {
         classic_hooks: daemon.classic_hooks,
         ..DaemonArgs::default()
     })
+}
+
+pub(crate) fn bridge_helper(args: HelperArgs, socket: Option<PathBuf>) -> anyhow::Result<()> {
+    let HelperArgs { br, fd, use_vnet, acl } = args;
+    let socket = crate::client::api_socket(socket);
+    let args = BridgeHelperArgs { bridge: br, fd, vnet_header: use_vnet, socket, acl };
+    pontoon_control::bridge_helper(&args)
 }
 
 pub(crate) fn datapath(datapath: &Datapath) -> anyhow::Result<()> {

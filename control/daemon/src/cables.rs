@@ -32,6 +32,8 @@ pub(crate) enum Cable {
     VhostUser { socket: PathBuf, listens: bool },
     /// A device that is there and whose other side somebody else holds.
     Adopt,
+    /// A tap that is made for somebody else, who gets its descriptor and holds the other side from then on.
+    Handed { vnet_header: bool },
 }
 
 impl Cable {
@@ -77,6 +79,10 @@ impl Cable {
                     )),
                 }
             }
+            "handed" | "handed-vnet" => {
+                needless(cable.socket.is_some() || cable.peer.is_some(), "socket")?;
+                Ok(Self::Handed { vnet_header: cable.kind == "handed-vnet" })
+            }
             "stream" => {
                 needless(cable.peer.is_some(), "peer")?;
                 Ok(Self::Stream { socket: path("a socket", &cable.socket)? })
@@ -98,7 +104,7 @@ impl Cable {
             Self::Client { .. } | Self::Stream { .. } => "stream",
             Self::Dgram { .. } => "dgram",
             Self::VhostUser { .. } => "vhostuser",
-            Self::Adopt => "adopt",
+            Self::Adopt | Self::Handed { .. } => "adopt",
         }
     }
 
@@ -109,8 +115,13 @@ impl Cable {
             Self::Client { peer } => Some(peer.clone()),
             Self::Stream { socket } | Self::VhostUser { socket, .. } => Some(shown(socket)),
             Self::Dgram { peer, .. } => peer.as_deref().map(shown),
-            Self::Tap | Self::Adopt => None,
+            Self::Tap | Self::Adopt | Self::Handed { .. } => None,
         }
+    }
+
+    /// The other side of its device is somebody else's.
+    pub(crate) fn is_adopted(&self) -> bool {
+        matches!(self, Self::Adopt | Self::Handed { .. })
     }
 
     /// The interface is a device that goes when it is unplugged.
@@ -151,7 +162,7 @@ impl Cable {
             // The first datagram says who the peer is.
             Self::Dgram { peer: None, .. } => Some(Err(io::ErrorKind::NotFound.into())),
             Self::Client { .. } => Some(Err(io::ErrorKind::NotConnected.into())),
-            Self::Tap | Self::Adopt => None,
+            Self::Tap | Self::Adopt | Self::Handed { .. } => None,
         }
     }
 

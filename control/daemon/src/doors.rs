@@ -268,7 +268,7 @@ fn caller(fd: &OwnedFd, guests: &[Guest]) -> Guest {
 }
 
 /// The value of `-name`, which is `NAME,...` or `guest=NAME,...`.
-fn guest_name(line: &[u8]) -> Option<String> {
+pub(crate) fn guest_name(line: &[u8]) -> Option<String> {
     let mut words = line.split(|byte| *byte == 0);
     words.find(|word| matches!(*word, b"-name" | b"--name"))?;
     let value = std::str::from_utf8(words.next()?).ok()?;

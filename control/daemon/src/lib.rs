@@ -20,6 +20,7 @@ mod doors;
 mod events;
 mod failure;
 mod guests;
+mod helper;
 mod known;
 mod lease_watch;
 mod leases;
@@ -51,4 +52,5 @@ pub use api::ReadAccess;
 pub use args::{DEFAULT_GROUP, DEFAULT_SESSION_BYTES, DaemonArgs};
 #[doc(hidden)]
 pub use document::preview;
+pub use helper::{BridgeHelperArgs, bridge_helper};
 pub use run::main;

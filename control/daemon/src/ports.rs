@@ -1,6 +1,7 @@
 //! Devices of ports: the host's tap, uplinks, and the interfaces of guests.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use pontoon_proto::api::Failure;
 use pontoon_proto::event::PortChange;
@@ -45,7 +46,7 @@ impl State {
         if let Some(opened) = cable.open_socket() {
             return opened.map_err(|error| cables::socket_failure(cable, &error));
         }
-        if *cable == Cable::Adopt {
+        if cable.is_adopted() {
             return open_adopted(guest, queues);
         }
         let mtu = self.live.by_id(guest.network).map_or(1500, |live| document::mtu(&live.network));
@@ -54,7 +55,9 @@ impl State {
 
     pub(crate) fn attach_interface(&mut self, wanted: Wanted) -> Answer<Guest> {
         let network = self.source(&wanted.details.kind, &wanted.source)?;
-        let mac = wanted.mac.as_deref().map_or_else(|| Ok(random_mac()), parse_mac)?;
+        // What somebody else's device has as an address is learned.
+        let unsaid = || if wanted.details.cable.is_adopted() { [0; 6] } else { random_mac() };
+        let mac = wanted.mac.as_deref().map_or_else(|| Ok(unsaid()), parse_mac)?;
         let netns = wanted.netns.as_deref();
         let links = in_netns(netns, netlink::links).map_err(|error| netns_failure(netns, &error))?;
         let guests = &self.live.guests;
@@ -79,6 +82,7 @@ impl State {
                 known.map_or_else(|| Uuid::new_v4().to_string(), |guest| guest.details.owner.clone());
         }
         let mut guest = Guest { port: 0, network, domain, mac, ifname, netns, details };
+        let handed = self.make_handed(&guest)?;
         self.change(|state| {
             guest.port = state.new_port()?;
             state.live.guests.push(guest.clone());
@@ -93,8 +97,21 @@ impl State {
                 Err(failure) => Err(failure),
             }
         })?;
+        self.handed = handed;
         self.report_port(&guest, PortChange::Plugged);
         Ok(guest)
+    }
+
+    /// The tap that is to be handed over, if one is.
+    fn make_handed(&self, guest: &Guest) -> Answer<Option<OwnedFd>> {
+        let Cable::Handed { vnet_header } = guest.details.cable else { return Ok(None) };
+        let mtu = self.live.by_id(guest.network).map(|live| document::mtu(&live.network));
+        let made = in_netns(guest.netns.as_deref(), || {
+            let tap = sys::open_handed_tap(&guest.ifname, vnet_header)?;
+            netlink::change(made(&guest.ifname)?, Change { mtu, ..Change::default() })?;
+            Ok(tap)
+        });
+        made.map(Some).map_err(|error| tap_failure(&guest.ifname, guest.netns.as_deref(), &error))
     }
 
     /// A device that is there and nobody's of ours.
@@ -214,7 +231,7 @@ impl State {
 
     /// Gives up interfaces whose device, somebody else's, is gone: it may do so without a word.
     pub(crate) fn drop_vanished(&mut self) {
-        let adopted = |guest: &&Guest| guest.details.cable == Cable::Adopt;
+        let adopted = |guest: &&Guest| guest.details.cable.is_adopted();
         let vanished: Vec<u16> = (self.live.guests.iter().filter(adopted))
             .filter(|guest| {
                 let held = self.held.get(&guest.port).and_then(|held| held.fds.first());

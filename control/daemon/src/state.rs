@@ -46,6 +46,8 @@ pub(crate) struct State {
     pub(crate) events: Events,
     pub(crate) lease_watch: LeaseWatch,
     pub(crate) doors: Doors,
+    /// Rides on the answer to the request that is being served.
+    pub(crate) handed: Option<OwnedFd>,
 }
 
 impl State {
@@ -74,6 +76,7 @@ impl State {
             events,
             lease_watch,
             doors,
+            handed: None,
         })
     }
 

@@ -21,6 +21,30 @@ const SO_PEERGROUPS: libc::c_int = 59;
 const PACKET_FANOUT_HASH: u32 = 0;
 const PACKET_FANOUT_FLAG_UNIQUEID: u32 = 0x2000;
 
+/// Takes ownership of a descriptor this process was started with: one without close-on-exec, which everything that is
+/// opened here has, so that nothing else owns it.
+pub(crate) fn take_inherited(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD takes no pointer and is sound for any number.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    check(flags)?;
+    if fd <= 2 || flags & libc::FD_CLOEXEC != 0 {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a descriptor that was passed on"));
+    }
+    // SAFETY: open, and owned by nothing else in this process (above).
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(fd)
+}
+
+/// Opens a new tap of one queue for somebody else, who sets its framing.
+pub(crate) fn open_handed_tap(name: &str, vnet_header: bool) -> io::Result<OwnedFd> {
+    let file =
+        OpenOptions::new().read(true).write(true).custom_flags(libc::O_CLOEXEC).open("/dev/net/tun")?;
+    let vnet = if vnet_header { libc::IFF_VNET_HDR } else { 0 };
+    set_interface(file.as_raw_fd(), name, libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_TUN_EXCL | vnet)?;
+    Ok(file.into())
+}
+
 /// Opens `queues` queues of a new tap in the calling thread's network namespace. `EBUSY` when the name exists.
 pub(crate) fn open_tap(name: &str, queues: u16) -> io::Result<Vec<OwnedFd>> {
     let mut fds = Vec::new();

@@ -62,7 +62,7 @@ fn is_cable(guest: &Guest, fds: &[OwnedFd], kind: PortKind, whole: bool) -> io::
         }
         (Cable::VhostUser { .. }, [fd]) => Ok(kind == PortKind::VhostUser && cables::is_socket(fd, kind)?),
         (Cable::Dgram { .. }, [fd]) => Ok(kind == PortKind::Dgram && cables::is_socket(fd, kind)?),
-        (Cable::Adopt, fds) => {
+        (Cable::Adopt | Cable::Handed { .. }, fds) => {
             let link = sys::in_netns(guest.netns.as_deref(), || netlink::link(&guest.ifname))?;
             let index = link.map(|link| link.index);
             let bound = fds.iter().map(sys::packet_interface).collect::<io::Result<Vec<_>>>()?;

@@ -97,11 +97,12 @@ impl State {
     }
 
     fn attach_guest(&mut self, wanted: Attach) -> Answer<Reply> {
+        let cable = wanted.cable.map(|cable| Cable::wanted(&cable, wanted.target.as_deref())).transpose()?;
         let mac = match wanted.mac.as_deref() {
             Some(mac) => parse_mac(mac)?,
+            None if cable.as_ref().is_some_and(Cable::is_adopted) => [0; 6],
             None => defaults::random_mac(),
         };
-        let cable = wanted.cable.map(|cable| Cable::wanted(&cable, wanted.target.as_deref())).transpose()?;
         let mut details = Details {
             cable: cable.unwrap_or_default(),
             uuid: uuid::Uuid::new_v4().to_string(),
@@ -123,7 +124,7 @@ impl State {
             domain: wanted.domain,
             source: wanted.source,
             target: wanted.target,
-            mac: Some(hex(&mac)),
+            mac: Some(mac).filter(|mac| *mac != [0; 6]).map(|mac| hex(&mac)),
             netns: wanted.netns,
             details,
         })?;

@@ -92,6 +92,8 @@ impl Machine {
         let qemu = world.spawn("host", &format!("qemu-{name}"), &words);
         let connect = |what| {
             let stream = until(&format!("{name}'s QEMU runs: {}", qemu.said()), 20, || {
+                let ended = std::fs::read_to_string(format!("/proc/{}/stat", qemu.pid()));
+                assert!(!ended.is_ok_and(|stat| stat.contains(") Z ")), "{}", qemu.said());
                 UnixStream::connect(place(what)).ok()
             });
             stream.set_read_timeout(Some(PATIENCE)).expect("timeout");

@@ -99,11 +99,32 @@ fn over_taps_that_qemu_holds() {
     });
     drop(machines);
     world.ip("host", "link del tap0");
-    until("what hung on a device goes with it", 5, || {
+    until("what hung on a device goes with it", 20, || {
         world.pontoon(&["domiflist", "node-1"]).err.contains("Domain not found").then_some(())
     });
     assert!(world.works(&["detach-interface", "node-2", "network", "--mac", MAC3]).contains("detached"));
     assert!(world.ip("host", "link").contains("tap2"), "the device is not pontoon's to remove");
+}
+
+#[test]
+fn by_the_bridge_helper() {
+    let Some((world, image)) = stage() else { return };
+    let helper = helper(&world, "allow virbr1\nallow virbr2\n");
+    let _machines = play(&world, &image, |_, bridge, _| Nic::Bridge(bridge.to_owned(), helper.clone()));
+    assert!(world.works(&["domiflist", "node-2"]).contains(MAC3), "its addresses are learned");
+    let denied = Nic::Bridge("virbr1".to_owned(), self::helper(&world, "allow all\ndeny virbr1\n"));
+    assert!(
+        std::panic::catch_unwind(|| Machine::start(&world, &image, "node-3", &[(denied, MAC1)])).is_err()
+    );
+    let said = std::fs::read_to_string(world.path("qemu-node-3.log")).expect("log");
+    assert!(said.contains("access denied by acl file"), "{said}");
+}
+
+/// The command QEMU is to run, with a list of its own.
+fn helper(world: &World, acl: &str) -> String {
+    let acl = world.file(&format!("acl-{}", acl.len()), acl);
+    let socket = world.path("run/pontoon.sock");
+    format!("{} --socket {} bridge-helper --acl={acl}", world.bin().display(), socket.display())
 }
 
 #[test]

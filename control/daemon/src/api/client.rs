@@ -1,10 +1,13 @@
 //! One connection: bytes in, bytes out, and where it stands between them. Nothing here waits.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use mio::net::UnixStream;
 use pontoon_proto::api::{Failure, Response};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use super::access::{Caller, Rights};
 use super::limits::Limits;
@@ -29,6 +32,8 @@ pub(crate) struct Client {
     /// When the first byte of a request came that is not whole yet.
     began: Option<Instant>,
     output: Vec<u8>,
+    /// Goes with the first byte of the output.
+    pub(crate) fd: Option<OwnedFd>,
     written: usize,
     /// Since when output has not moved.
     stuck: Option<Instant>,
@@ -67,6 +72,7 @@ impl Client {
             searched: 0,
             began: None,
             output: Vec::new(),
+            fd: None,
             written: 0,
             stuck: None,
             readable: true,
@@ -178,8 +184,13 @@ impl Client {
 
     fn flush(&mut self, now: Instant) -> io::Result<()> {
         while let Some(rest) = self.output.get(self.written..).filter(|rest| !rest.is_empty()) {
-            match self.stream.write(rest) {
+            let sent = match &self.fd {
+                Some(fd) => send_with(&self.stream, rest, fd),
+                None => (&self.stream).write(rest),
+            };
+            match sent {
                 Ok(count) => {
+                    self.fd = None;
                     self.written += count;
                     self.stuck = None;
                 }
@@ -250,6 +261,14 @@ impl Client {
         }
         self.stuck.is_some()
     }
+}
+
+fn send_with(stream: &UnixStream, bytes: &[u8], fd: &OwnedFd) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut rights = SendAncillaryBuffer::new(&mut space);
+    let fds = [fd.as_fd()];
+    rights.push(SendAncillaryMessage::ScmRights(&fds));
+    Ok(rustix::net::sendmsg(stream, &[IoSlice::new(bytes)], &mut rights, SendFlags::NOSIGNAL)?)
 }
 
 /// JSON and a NUL.

@@ -113,6 +113,7 @@ impl Server {
         while let Some(done) = self.work.done() {
             if let Some(client) = self.clients.get_mut(&done.client) {
                 client.answer(&done.message, now);
+                client.fd = done.fd;
             }
         }
         self.again = false;

@@ -1,6 +1,7 @@
 //! Threads that answer requests. What only reads is answered from what is published, beside any change; changes
 //! follow each other.
 
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -26,6 +27,8 @@ struct Job {
 pub(crate) struct Done {
     pub(crate) client: usize,
     pub(crate) message: Vec<u8>,
+    /// Goes with it.
+    pub(crate) fd: Option<OwnedFd>,
 }
 
 pub(crate) struct Work {
@@ -41,9 +44,9 @@ impl Work {
             (unbounded(), unbounded(), unbounded());
         let hand_in = {
             let waker = Arc::clone(waker);
-            move |client, response: &Response| {
+            move |client, response: &Response, fd| {
                 // The server has ended if nobody takes it.
-                let _ = finished.send(Done { client, message: encode(response) });
+                let _ = finished.send(Done { client, message: encode(response), fd });
                 let _ = waker.wake();
             }
         };
@@ -53,9 +56,9 @@ impl Work {
             let run = move || {
                 for job in jobs {
                     match guarded(|| shared.known().look_up(&job.request).map(Response::from)) {
-                        Ok(Some(response)) => hand_in(job.client, &response),
+                        Ok(Some(response)) => hand_in(job.client, &response, None),
                         Ok(None) => drop(changes.send(job)),
-                        Err(failure) => hand_in(job.client, &Response::Error(failure)),
+                        Err(failure) => hand_in(job.client, &Response::Error(failure), None),
                     }
                 }
             };
@@ -64,8 +67,13 @@ impl Work {
         let shared = Arc::clone(shared);
         let run = move || {
             for job in to_change {
-                let response = guarded(|| shared.lock().answer(job.request)).unwrap_or_else(Response::Error);
-                hand_in(job.client, &response);
+                let answer = || {
+                    let mut state = shared.lock();
+                    (state.answer(job.request), state.handed.take())
+                };
+                let (response, fd) =
+                    guarded(answer).unwrap_or_else(|failure| (Response::Error(failure), None));
+                hand_in(job.client, &response, fd);
             }
         };
         std::thread::Builder::new().name("api-change".into()).spawn(run)?;
