@@ -10,7 +10,7 @@ use lab_bench::lab::Mode;
 use lab_bench::metric::{Figure, Metric};
 use lab_bench::report::{chart, document, json, machine::Machine, table};
 use lab_bench::rounds::{Plan, Results, Step};
-use lab_bench::target::{Pontoon, Target};
+use lab_bench::target::{Pontoon, Target, Uplink};
 use lab_bench::{netns, sys, user};
 
 /// Measures virtual switches and NAT side by side in private network namespaces. Every round sets up each target in
@@ -24,7 +24,7 @@ struct Args {
     /// Targets; all known by default. `pontoon` is built-in, others are added by --variant.
     #[arg(short, long, value_delimiter = ',')]
     targets: Vec<String>,
-    /// One more way to run pontoon: NAME=KEY=VALUE,... with spin, coalesce, workers, io, program, uplink=direct.
+    /// One more way to run pontoon: NAME=KEY=VALUE,... with spin, coalesce, workers, io, program, uplink=direct or uplink=shared.
     #[arg(short, long, value_name = "NAME=LEVERS")]
     variant: Vec<String>,
     /// Metrics; all by default.
@@ -152,7 +152,8 @@ fn variant(text: &str, program: &Path) -> anyhow::Result<Target> {
         match lever.split_once('=') {
             Some(("workers", count)) => pontoon.workers = count.parse().context("workers")?,
             Some(("program", path)) => pontoon.program = path.into(),
-            Some(("uplink", "direct")) => pontoon.direct = true,
+            Some(("uplink", "direct")) => pontoon.uplink = Uplink::Direct,
+            Some(("uplink", "shared")) => pontoon.uplink = Uplink::Shared,
             _ => rest.push(lever),
         }
     }
@@ -196,7 +197,7 @@ mod tests {
         else {
             panic!("a pontoon")
         };
-        assert_eq!((pontoon.name.as_str(), pontoon.workers, pontoon.direct), ("two", 2, true));
+        assert_eq!((pontoon.name.as_str(), pontoon.workers, pontoon.uplink), ("two", 2, Uplink::Direct));
         assert_eq!(pontoon.levers, "spin=0,coalesce=off");
         assert!(variant("nothing", Path::new("p")).is_err());
     }

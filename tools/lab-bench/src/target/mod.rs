@@ -33,15 +33,26 @@ pub struct Pontoon {
     pub workers: u16,
     /// For `PONTOON_LEVERS`.
     pub levers: String,
-    /// The uplink is an interface the kernel has, and not a tap.
-    pub direct: bool,
+    pub uplink: Uplink,
+}
+
+/// How pontoon's NAT leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Uplink {
+    /// A tap on the server's side.
+    #[default]
+    Tap,
+    /// An interface the kernel has, with an address of pontoon's own.
+    Direct,
+    /// The same with the host's address.
+    Shared,
 }
 
 impl Pontoon {
     #[must_use]
     pub fn new(program: &Path) -> Self {
         let (name, program) = ("pontoon".to_owned(), program.to_owned());
-        Self { name, program, workers: 0, levers: String::new(), direct: false }
+        Self { name, program, workers: 0, levers: String::new(), uplink: Uplink::default() }
     }
 }
 

@@ -2,11 +2,11 @@
 
 use anyhow::Context;
 
-use super::Pontoon;
+use super::{Pontoon, Uplink};
 use crate::lab::{DEVICE, GATEWAY, Lab, Mode, OUTSIDE};
 use crate::netns::{Netns, run};
 
-/// Where a direct uplink's interface is.
+/// The interface of a direct or shared uplink.
 const UPLINK: &str = "pb";
 
 pub(super) fn start(lab: &mut Lab, pontoon: &Pontoon) -> anyhow::Result<()> {
@@ -21,11 +21,15 @@ pub(super) fn start(lab: &mut Lab, pontoon: &Pontoon) -> anyhow::Result<()> {
     })?;
     let verb = |words: &[&str]| run(&[&[&program, "--socket", &socket], words].concat());
     lab.wait("the daemon serves", |_| verb(&["net-list"]).is_ok())?;
-    if pontoon.direct && lab.mode == Mode::Nat {
+    if pontoon.uplink != Uplink::Tap && lab.mode == Mode::Nat {
         lab.veth(&lab.server, UPLINK)?;
     }
+    if pontoon.uplink == Uplink::Shared && lab.mode == Mode::Nat {
+        lab.router.ip(&format!("addr add {OUTSIDE}/24 dev {UPLINK}"))?;
+        lab.router.ip(&format!("route add default via {} dev {UPLINK}", lab.mode.server()))?;
+    }
     let file = lab.file("network.xml").to_string_lossy().into_owned();
-    std::fs::write(&file, definition(lab, pontoon.direct))?;
+    std::fs::write(&file, definition(lab, pontoon.uplink))?;
     verb(&["net-define", &file])?;
     verb(&["net-start", "bench"])?;
     let mut guests = vec![&lab.client, &other];
@@ -41,19 +45,22 @@ pub(super) fn start(lab: &mut Lab, pontoon: &Pontoon) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn definition(lab: &Lab, direct: bool) -> String {
+fn definition(lab: &Lab, uplink: Uplink) -> String {
     if lab.mode == Mode::L2 {
         return "<network><name>bench</name><bridge name='virbr9'/></network>\n".to_owned();
     }
-    let place = match direct {
-        true => format!("kind='direct' dev='{UPLINK}'"),
-        false => format!("kind='tap' dev='{DEVICE}' netns='{}'", lab.server.name()),
+    let place = match uplink {
+        Uplink::Shared => "kind='shared'".to_owned(),
+        Uplink::Direct => format!("kind='direct' dev='{UPLINK}' address='{OUTSIDE}/24'"),
+        Uplink::Tap => {
+            format!("kind='tap' dev='{DEVICE}' netns='{}' address='{OUTSIDE}/24'", lab.server.name())
+        }
     };
     format!(
         "<network>
   <name>bench</name>
   <forward mode='nat'/>
-  <pontoon:uplink xmlns:pontoon='urn:pontoon:network:1' {place} address='{OUTSIDE}/24'/>
+  <pontoon:uplink xmlns:pontoon='urn:pontoon:network:1' {place}/>
   <bridge name='virbr9'/>
   <ip address='{GATEWAY}' netmask='255.255.255.0'/>
 </network>
