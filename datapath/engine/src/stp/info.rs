@@ -2,7 +2,7 @@
 
 use core::cmp::Ordering;
 
-use pontoon_wire::bpdu::flag;
+use pontoon_wire::bpdu::{BridgeId, flag};
 
 use super::Bridge;
 use super::port::{Info, Kind, Message, Port, Role};
@@ -37,8 +37,10 @@ impl Bridge {
                 true
             }
             None if port.info == Info::Received && port.rcvd_info.expired(now) => {
-                port.info = Info::Aged;
-                port.reselect();
+                port.forget();
+                if self.root_port == Some(index) {
+                    self.doubt_all_but(now, None);
+                }
                 true
             }
             None => false,
@@ -59,7 +61,7 @@ impl Bridge {
     /// (and open loops on its way); so it has to be heard again before it counts.
     fn doubt(&mut self, now: Time, index: usize) {
         let Some(&Port { vector: news, times, .. }) = self.port(index) else { return };
-        let (own, root_port) = (self.config.id, self.root_port);
+        let root_port = self.root_port;
         let mut lost = root_port == Some(index);
         for (other, port) in self.ports.iter_mut().enumerate() {
             let old = port.info == Info::Received && port.vector.is_of_bridge(news.bridge);
@@ -69,31 +71,32 @@ impl Bridge {
                 lost |= root_port == Some(other);
             }
         }
-        if !lost {
-            return;
+        if lost {
+            self.doubt_all_but(now, Some((index, news.bridge)));
         }
-        self.doubted = Some((Timer::after(now, ECHO), index));
-        for port in &mut self.ports {
-            if port.info == Info::Received
-                && ![own, news.bridge].iter().any(|id| port.vector.is_of_bridge(*id))
-            {
-                port.info = Info::Aged;
-                port.reselect();
-            }
-        }
+    }
+
+    /// Forgets what others said before, except the bridge that has the news, and for a while believes nothing better.
+    fn doubt_all_but(&mut self, now: Time, news: Option<(usize, BridgeId)>) {
+        self.doubted = Some((Timer::after(now, ECHO), news.map(|(index, _)| index)));
+        let known = [Some(self.config.id), news.map(|(_, bridge)| bridge)];
+        let doubtful = |port: &&mut Port| {
+            port.info == Info::Received && !known.iter().flatten().any(|id| port.vector.is_of_bridge(*id))
+        };
+        self.ports.iter_mut().filter(doubtful).for_each(Port::forget);
     }
 
     /// Whether a message may have been on its way when the news came that the way to the root is worse.
     fn is_echo(&mut self, now: Time, index: usize, message: &Message) -> bool {
         let Some((until, news)) = self.doubted else { return false };
-        if until.expired(now) || news == index || message.role() != flag::ROLE_DESIGNATED {
+        if until.expired(now) || news == Some(index) || message.role() != flag::ROLE_DESIGNATED {
             return false;
         }
         let Some(port) = self.ports.get_mut(index) else { return false };
         let cost = message.vector.cost.saturating_add(port.config.cost);
         let better = message.kind.is_news() && (message.vector.root, cost) < (self.root.root, self.root.cost);
         if better {
-            port.oper_edge = false;
+            port.disputed |= core::mem::take(&mut port.oper_edge);
             port.edge_delay = Timer::after(now, MIGRATE);
         }
         better
@@ -161,9 +164,15 @@ impl Port {
         self.new_info = true;
     }
 
+    /// The port no longer knows of anybody better than this bridge.
+    fn forget(&mut self) {
+        self.info = Info::Aged;
+        self.reselect();
+    }
+
     /// RECEIVE and what follows from it. True when the port's information has become worse.
     fn take_in(&mut self, now: Time, message: &Message) -> bool {
-        self.oper_edge = false;
+        let was_edge = core::mem::take(&mut self.oper_edge);
         self.edge_delay = Timer::after(now, MIGRATE);
         if message.kind == Kind::Tcn {
             self.rcvd_tcn = true;
@@ -181,11 +190,15 @@ impl Port {
         let same = message.vector == self.vector;
         let worse = self.info == Info::Received && message.vector > self.vector;
         if message.vector.supersedes(&self.vector) && !(same && self.times == message.times) {
+            if was_edge || (self.info == Info::Mine && !self.shared.expired(now)) {
+                // It opened without all neighbours' consent: as the root port it waits for the one before it.
+                (self.learn, self.forward) = (false, false);
+            }
             self.take_superior(now, message);
             return worse;
         }
         if same && self.info == Info::Received {
-            self.record_proposal(now, message);
+            self.record_proposal(message);
             self.set_tc_flags(message);
             self.refresh(now);
         } else if !same {
@@ -200,7 +213,7 @@ impl Port {
 
     fn take_superior(&mut self, now: Time, message: &Message) {
         (self.agreed, self.proposing) = (false, false);
-        self.record_proposal(now, message);
+        self.record_proposal(message);
         self.set_tc_flags(message);
         self.agree = self.agree && self.info == Info::Received && message.vector <= self.vector;
         (self.vector, self.times) = (message.vector, message.times);
@@ -209,8 +222,8 @@ impl Port {
         self.reselect();
     }
 
-    fn record_proposal(&mut self, now: Time, message: &Message) {
-        self.proposed |= message.has(flag::PROPOSAL) && self.shared.expired(now);
+    fn record_proposal(&mut self, message: &Message) {
+        self.proposed |= message.has(flag::PROPOSAL);
     }
 
     fn record_agreement(&mut self, now: Time, message: &Message) {

@@ -6,13 +6,16 @@
 //! - Every port begins as an edge (`AdminEdge`): a guest's frames flow at once. The first BPDU heard ends that.
 //! - A neighbour that speaks 802.1D is answered in kind at once, not after `MigrateTime`: a Linux bridge does not hear
 //!   RST BPDUs at all, and with a forward delay of 2 s it would forward before it was spoken to.
-//! - Whether a LAN is point-to-point is not asked of the device but heard: where two others speak, agreements and
-//!   proposals do not count, and the timers decide.
+//! - Whether a LAN is point-to-point is not asked of the device but heard: where two others speak, agreements do not
+//!   count, and the timers decide. Proposals are answered all the same: else nobody would be heard there any more.
+//! - A port that opened as an edge, or by the timers where several speak, opened without its neighbours' consent. When
+//!   it becomes the root port it closes until the root port before it has, as if it had been closed all the time.
 //! - A port that hears its own BPDUs closes for as long as it does: frames sent there come back.
-//! - When the way to the root becomes worse, what other ports heard before is asked for anew (`doubt`). The standard
-//!   takes it at once; if it is an echo of a root that is gone, it goes round for up to 20 s and opens loops.
+//! - When the way to the root becomes worse or falls silent, what other ports heard before is asked for anew (`doubt`).
+//!   The standard takes it at once; if it is an echo of a root that is gone, it goes round for up to 20 s and opens
+//!   loops. Rarely one still goes round, held up by `TxHoldCount`; `MaxAge` ends that.
 //! - A BPDU that only repeats what is known costs no run of the machines, others are let in by a [`Budget`] and wait
-//!   (the latest of each port) when it is spent. So no guest can make worker 0 work without bound.
+//!   (on each port the latest of the best that speaks) when it is spent. So no guest can make worker 0 work without bound.
 
 mod board;
 mod budget;
@@ -92,8 +95,8 @@ pub struct Bridge {
     budget: Budget,
     /// Until when this bridge tells of a change it saw itself.
     detected: Timer,
-    /// Until when better news than those of this port may be older ones.
-    doubted: Option<(Timer, usize)>,
+    /// Until when better news than those of this port, if it is one that has any, may be older ones.
+    doubted: Option<(Timer, Option<usize>)>,
     changes: u64,
     next: Option<Time>,
 }

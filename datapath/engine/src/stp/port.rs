@@ -108,6 +108,12 @@ impl Message {
     pub(super) fn role(&self) -> u8 {
         self.flags & flag::ROLE
     }
+
+    /// Whether it is a designated port's, and `later` neither that port's nor a better one's.
+    fn outranks(&self, later: &Self) -> bool {
+        let leads = |message: &Self| message.kind.is_news() && message.role() == flag::ROLE_DESIGNATED;
+        leads(self) && !(leads(later) && later.vector.supersedes(&self.vector))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -292,11 +298,15 @@ impl Port {
         self.rcvd_info = Timer::after(now, fresh);
     }
 
-    /// Keeps the latest BPDU; what earlier ones asked for is not forgotten.
+    /// Keeps the latest BPDU of the best who speaks, so that on a LAN of many no better root is missed; what others
+    /// asked for is not forgotten.
     pub(super) fn wait(&mut self, message: Message) {
         const KEPT: u8 = flag::PROPOSAL | flag::TOPOLOGY_CHANGE | flag::TOPOLOGY_CHANGE_ACK;
         match &mut self.waiting {
             Some(waiting) if message.kind == Kind::Tcn => waiting.flags |= flag::TOPOLOGY_CHANGE,
+            Some(waiting) if waiting.outranks(&message) => {
+                waiting.flags |= message.flags & flag::TOPOLOGY_CHANGE;
+            }
             Some(waiting) => {
                 let earlier =
                     if waiting.kind == Kind::Tcn { flag::TOPOLOGY_CHANGE } else { waiting.flags & KEPT };
