@@ -29,6 +29,11 @@ impl Client {
         Self { socket: api_socket(socket) }
     }
 
+    /// Where the daemon's API is.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// Asks and waits.
     ///
     /// # Errors

@@ -158,7 +158,17 @@ pub(crate) fn leases(leases: &[LeaseInfo], format: Format, quiet: bool, zone: &T
 }
 
 /// `net-port-list`.
-pub(crate) fn ports(ports: &[PortInfo], quiet: bool) -> String {
+pub(crate) fn ports(ports: &[PortInfo], details: bool, quiet: bool) -> String {
+    if details {
+        let row = |port: &PortInfo| {
+            let (peer, link) = (port.peer.clone().unwrap_or_else(|| "-".to_owned()), port.link);
+            let link = if link { "up" } else { "down" }.to_owned();
+            let (domain, interface) = (port.domain.clone(), port.interface.clone());
+            vec![port.uuid.clone(), domain, interface, port.mac.clone(), port.cable.clone(), peer, link]
+        };
+        let headings = &["UUID", "Domain", "Interface", "MAC", "Kind", "Peer", "Link"];
+        return Table { headings, rows: ports.iter().map(row).collect() }.modern(quiet);
+    }
     let rows = ports.iter().map(|port| vec![port.uuid.clone()]).collect();
     Table { headings: &["UUID"], rows }.modern(quiet)
 }

@@ -24,6 +24,9 @@ impl Known {
             domain: guest.domain.clone(),
             interface: guest.ifname.clone(),
             mac: hex(&guest.mac),
+            cable: guest.details.cable.name().to_owned(),
+            peer: guest.details.cable.peer(),
+            link: !guest.details.link_down,
         });
         Ok(Reply::Ports { ports: ports.collect() })
     }

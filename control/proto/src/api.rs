@@ -434,6 +434,14 @@ pub struct PortInfo {
     pub domain: String,
     pub interface: String,
     pub mac: String,
+    /// What it hangs on, and who is at the other end, if that has a name.
+    #[serde(default)]
+    pub cable: String,
+    #[serde(default)]
+    pub peer: Option<String>,
+    /// Whether its link is up.
+    #[serde(default)]
+    pub link: bool,
 }
 
 /// One interface of a guest.

@@ -53,6 +53,22 @@ fn who_connects_has_an_interface_as_long_as_the_connection_lasts() {
     let known =
         until("its address is learned", 5, || interfaces(&world).into_iter().find(|one| one["mac"] == MAC1));
     assert_eq!((&known["network"], &known["cable"]), (&"natntw".into(), &"stream".into()), "{known}");
+    let ports = world.works(&["net-port-list", "natntw", "--details"]);
+    let peer = format!("pid-{}", std::process::id());
+    assert!(ports.contains(MAC1) && ports.contains("stream") && ports.contains(&peer), "{ports}");
+    let said = world.works(&["qemu-args", "natntw"]);
+    assert!(said.contains(&format!("addr.path={}", door(&world, "natntw").display())), "{said}");
+    for (verb, kind, words) in [
+        ("qemu-args", "dgram", "remote.type=unix"),
+        ("qemu-args", "tap", "bridge,id=net0,br=virbr1,helper="),
+        ("qemu-args", "vhostuser", "memory-backend=mem0"),
+        ("domain-xml", "bridge", "<source bridge='virbr1'/>"),
+        ("domain-xml", "ethernet", "--kind adopt --target t-guest"),
+        ("domain-xml", "vhostuser", "mode='client'"),
+    ] {
+        let said = world.works(&[verb, "natntw", "--kind", kind]);
+        assert!(said.contains(words), "{verb} {kind}: {said}");
+    }
     drop((plug, client));
     until("its port goes with it", 5, || interfaces(&world).is_empty().then_some(()));
     let again = Plug::connect(&world.ns("g1"), "eth0", &door(&world, "natntw"));

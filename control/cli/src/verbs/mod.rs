@@ -7,6 +7,7 @@ mod events;
 mod guests;
 mod leases;
 mod network;
+mod paste;
 mod ports;
 mod shell_verbs;
 pub(crate) mod status;
@@ -61,6 +62,8 @@ pub(crate) static GROUPS: &[Group] = &[
             guests::STAT,
             guests::TUNE,
             guests::UPDATE,
+            paste::QEMU_ARGS,
+            paste::DOMAIN_XML,
         ],
     },
     Group {

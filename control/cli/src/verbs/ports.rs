@@ -19,6 +19,7 @@ pub(crate) const LIST: Command = Command {
         Opt::network(),
         Opt::flag("uuid", "list uuid's only"),
         Opt::flag("table", "list table (default)"),
+        Opt::flag("details", "also what each port hangs on, its peer and its link"),
         Opt::JSON,
     ],
     examples: &["pontoon net-port-list default", "pontoon net-port-list default --json"],
@@ -84,7 +85,7 @@ fn list(shell: &mut Shell, args: &Args) -> Outcome {
     if args.has("uuid") {
         say(&ports.iter().map(|port| format!("{}\n", port.uuid)).collect::<String>());
     } else {
-        say(&tables::ports(&ports, shell.quiet));
+        say(&tables::ports(&ports, args.has("details"), shell.quiet));
     }
     Ok(())
 }
