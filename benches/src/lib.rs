@@ -9,7 +9,7 @@ use std::sync::Arc;
 use etherparse::PacketBuilder;
 use pontoon_engine::egress::{Event, LeaseChange};
 use pontoon_engine::engine::Config;
-use pontoon_engine::nat::Slot;
+use pontoon_engine::nat::{Slot, owner};
 use pontoon_engine::{Egress, Engine, FrameRef, Now, PortId, Time};
 use pontoon_sim::{EXTERNAL, GATEWAY_MAC, GUEST_1, GUEST_2, UPLINK, UPLINK_MAC, World};
 use pontoon_wire::{Mac, arp, be16, vnet};
@@ -22,6 +22,8 @@ pub type Frame = [u8; FRAME];
 pub const ENDPOINTS: usize = 32_768;
 /// Guest addresses that the endpoints are spread over.
 const ADDRESSES: usize = 200;
+/// Addresses on each of two ports, 4096 together.
+const CROWD: u16 = 2048;
 const GUEST_MAC: Mac = [0x52, 0x54, 0, 0, 0, 1];
 const OTHER_MAC: Mac = [0x52, 0x54, 0, 0, 0, 2];
 const ROUTER_MAC: Mac = [0x52, 0x54, 0, 0, 7, 7];
@@ -128,6 +130,7 @@ impl Packet {
 pub struct Lab {
     pub engine: Engine,
     pub now: Now,
+    workers: u16,
     pub out: Discard,
     externals: Vec<u16>,
 }
@@ -136,18 +139,42 @@ impl Lab {
     /// Memory for `slots` sessions is never given back.
     #[must_use]
     pub fn new(slots: usize) -> Self {
+        Self::among(1, slots)
+    }
+
+    /// The first of several workers, with all addresses of [`Self::crowd`] allowed.
+    #[must_use]
+    pub fn among(workers: u16, slots: usize) -> Self {
         let now = Now { mono: Time::from_secs(1000), unix: 1_700_000_000 };
         let memory = Box::leak(vec![Slot::default(); slots].into_boxed_slice());
-        let mut engine = Engine::new(Config { worker: 0, workers: 1, seed: 7 }, memory, now);
-        engine.apply(Arc::clone(&World::with_slots(1, 7, 64).snapshot), now);
-        let mut lab = Self { engine, now, out: Discard::default(), externals: Vec::new() };
+        let mut engine = Engine::new(Config { worker: 0, workers, seed: 7 }, memory, now);
+        let world = World::with(1, 7, 64, |snapshot| {
+            snapshot.ports.iter_mut().flatten().for_each(|port| port.max_addresses = CROWD);
+        });
+        engine.apply(Arc::clone(&world.snapshot), now);
+        let mut lab = Self { engine, now, workers, out: Discard::default(), externals: Vec::new() };
         lab.receive(GUEST_2, &switched(OTHER_MAC, GUEST_MAC));
         lab.meet_router();
         lab
     }
 
+    /// Packets of this inside port belong to the worker.
+    fn is_mine(&self, session: usize) -> bool {
+        owner(inside_port(session), self.workers) == 0
+    }
+
+    /// Learns addresses on two ports; frames from each of one to one of the other.
+    pub fn crowd(&mut self) -> Vec<Frame> {
+        let mac = |side: u8, n: u16| [0x52, 0x54, 1, side, (n >> 8) as u8, n as u8];
+        (0..CROWD).for_each(|n| self.receive(GUEST_2, &switched(mac(2, n), GUEST_MAC)));
+        let frames: Vec<Frame> = (0..CROWD).map(|n| switched(mac(1, n), mac(2, CROWD - 1 - n))).collect();
+        frames.iter().for_each(|frame| self.receive(GUEST_1, frame));
+        frames
+    }
+
     fn meet_router(&mut self) {
-        self.receive(GUEST_1, &outbound(0, Protocol::Udp, Part::Data));
+        let first = (0..ENDPOINTS).find(|&session| self.is_mine(session)).unwrap_or_default();
+        self.receive(GUEST_1, &outbound(first, Protocol::Udp, Part::Data));
         let reply = arp::Packet {
             operation: arp::REPLY,
             sender_mac: ROUTER_MAC,
@@ -217,13 +244,15 @@ impl Lab {
     /// Frames of up to `limit` sessions, spread evenly over `count`.
     #[must_use]
     pub fn outbound_frames(&self, count: usize, limit: usize, protocol: Protocol) -> Vec<Frame> {
-        spread(count, limit).map(|session| outbound(session, protocol, Part::Data)).collect()
+        let mine = spread(count, limit).filter(|&session| self.is_mine(session));
+        mine.map(|session| outbound(session, protocol, Part::Data)).collect()
     }
 
     /// The answers to [`Self::outbound_frames`].
     #[must_use]
     pub fn inbound_frames(&self, count: usize, limit: usize, protocol: Protocol) -> Vec<Frame> {
-        spread(count, limit).map(|session| self.inbound(session, protocol, Part::Data)).collect()
+        let mine = spread(count, limit).filter(|&session| self.is_mine(session));
+        mine.map(|session| self.inbound(session, protocol, Part::Data)).collect()
     }
 
     fn inbound(&self, session: usize, protocol: Protocol, part: Part) -> Frame {
@@ -245,6 +274,10 @@ fn spread(count: usize, limit: usize) -> impl Iterator<Item = usize> {
     (0..count.min(limit)).map(move |step| step.wrapping_mul(7_368_787) % count)
 }
 
+fn inside_port(session: usize) -> u16 {
+    2000 + (session % ENDPOINTS / ADDRESSES) as u16
+}
+
 fn remote(session: usize) -> Ipv4Addr {
     Ipv4Addr::from_bits(Ipv4Addr::new(198, 51, 0, 1).to_bits() + (session / ENDPOINTS) as u32)
 }
@@ -254,7 +287,7 @@ fn outbound(session: usize, protocol: Protocol, part: Part) -> Frame {
     let address = Ipv4Addr::new(192, 168, 100, 10 + (endpoint % ADDRESSES) as u8);
     Packet {
         macs: (GUEST_MAC, GATEWAY_MAC),
-        source: (address, 2000 + (endpoint / ADDRESSES) as u16),
+        source: (address, inside_port(session)),
         destination: (remote(session), REMOTE_PORT),
         protocol,
         part,

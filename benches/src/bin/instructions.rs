@@ -9,6 +9,8 @@ use pontoon_wire::frame::Packet;
 
 const SESSIONS: usize = 1024;
 const SLOTS: usize = 65_536;
+/// Sessions of the cases that show what a full table costs.
+const MANY: usize = 65_536;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -21,18 +23,32 @@ fn main() -> ExitCode {
         counted_turns(&coalesce::frames(kind), count);
         return ExitCode::SUCCESS;
     }
-    let mut lab = Lab::new(SLOTS);
-    match case.as_str() {
+    // "nat-out/4": as one of four workers.
+    let (name, workers) = case
+        .split_once('/')
+        .map_or((case.as_str(), 1), |(name, workers)| (name, workers.parse().unwrap_or(1)));
+    let (slots, sessions) = if name.ends_with("-many") {
+        (MANY + MANY / 16, MANY)
+    } else {
+        (SLOTS, SESSIONS * usize::from(workers) * usize::from(workers))
+    };
+    let mut lab = Lab::among(workers, slots);
+    match name {
         "empty" => each(&[known_unicast()], count, |frame| lab.count_nothing(GUEST_1, frame)),
         "parse" => each(&[known_unicast()], count, |frame| {
             std::hint::black_box(counted_parse(std::hint::black_box(frame)));
             lab.count_nothing(GUEST_1, frame);
         }),
+        "switch-many" => {
+            let frames = lab.crowd();
+            lab.out.sent = 0;
+            each(&frames, count, |frame| lab.count(GUEST_1, frame));
+        }
         "switch" => each(&[known_unicast()], count, |frame| lab.count(GUEST_1, frame)),
-        "nat-out" => outbound(&mut lab, count, Protocol::Udp),
-        "nat-out-tcp" => outbound(&mut lab, count, Protocol::Tcp),
-        "nat-in" => inbound(&mut lab, count, Protocol::Udp),
-        "nat-in-tcp" => inbound(&mut lab, count, Protocol::Tcp),
+        "nat-out" | "nat-out-many" => outbound(&mut lab, count, sessions, Protocol::Udp),
+        "nat-out-tcp" => outbound(&mut lab, count, sessions, Protocol::Tcp),
+        "nat-in" | "nat-in-many" => inbound(&mut lab, count, sessions, Protocol::Udp),
+        "nat-in-tcp" => inbound(&mut lab, count, sessions, Protocol::Tcp),
         "nat-new" => each(&new_frames(), count, |frame| lab.count(GUEST_1, frame)),
         _ => {
             eprintln!("no such case: {case}");
@@ -61,16 +77,16 @@ fn each(frames: &[Frame], count: usize, mut work: impl FnMut(&Frame)) {
     frames.iter().cycle().take(count).for_each(&mut work);
 }
 
-fn outbound(lab: &mut Lab, count: usize, protocol: Protocol) {
-    lab.open(SESSIONS, protocol);
+fn outbound(lab: &mut Lab, count: usize, sessions: usize, protocol: Protocol) {
+    lab.open(sessions, protocol);
     lab.out.sent = 0;
-    let frames = lab.outbound_frames(SESSIONS, SESSIONS, protocol);
+    let frames = lab.outbound_frames(sessions, SLOTS, protocol);
     each(&frames, count, |frame| lab.count(GUEST_1, frame));
 }
 
-fn inbound(lab: &mut Lab, count: usize, protocol: Protocol) {
-    lab.open(SESSIONS, protocol);
+fn inbound(lab: &mut Lab, count: usize, sessions: usize, protocol: Protocol) {
+    lab.open(sessions, protocol);
     lab.out.sent = 0;
-    let frames = lab.inbound_frames(SESSIONS, SESSIONS, protocol);
+    let frames = lab.inbound_frames(sessions, SLOTS, protocol);
     each(&frames, count, |frame| lab.count(UPLINK, frame));
 }

@@ -158,12 +158,12 @@ impl MacTable {
     /// The port `mac` is behind; `None` when it was never seen or is aged.
     #[must_use]
     pub fn lookup(&self, now: Time, mac: Mac) -> Option<PortId> {
-        self.place(now, mac.into())
+        self.place(second(now), mac.into())
     }
 
-    fn place(&self, now: Time, mac: Key) -> Option<PortId> {
+    fn place(&self, second: u32, mac: Key) -> Option<PortId> {
         let (entry, word) = self.find(mac)?;
-        self.fresh(entry.seen.load(Relaxed), second(now)).then_some(port_of(word))
+        self.fresh(entry.seen.load(Relaxed), second).then_some(port_of(word))
     }
 
     /// From now on an address is forgotten after so many seconds of silence; 0: within the second it was seen in.
@@ -294,8 +294,14 @@ impl MacTable {
         if mac.is_group() {
             return None;
         }
-        let mut entries = self.places(mac).into_iter().flat_map(|at| self.bucket(at));
-        entries.find_map(|entry| Some((entry, entry.word.load(Relaxed))).filter(|&(_, word)| mac.is_in(word)))
+        let [first, second] = self.places(mac);
+        self.find_in(first, mac).or_else(|| self.find_in(second, mac))
+    }
+
+    #[inline]
+    fn find_in(&self, at: usize, mac: Key) -> Option<(&Entry, u64)> {
+        let entries = self.bucket(at).iter().map(|entry| (entry, entry.word.load(Relaxed)));
+        entries.into_iter().find(|&(_, word)| mac.is_in(word))
     }
 
     #[inline]
@@ -345,6 +351,8 @@ impl MacTable {
 #[derive(Debug)]
 pub struct Memo {
     now: Time,
+    /// The second that is in.
+    second: u32,
     changes: u32,
     /// An address and the port it is surely behind.
     source: u64,
@@ -361,7 +369,7 @@ impl Default for Memo {
 
 impl Memo {
     fn new(now: Time, changes: u32) -> Self {
-        Self { now, changes, source: FREE, destination: FREE, port: 0 }
+        Self { now, second: second(now), changes, source: FREE, destination: FREE, port: 0 }
     }
 
     /// Has to come before each of the others.
@@ -382,7 +390,7 @@ impl Memo {
     #[cold]
     #[inline(never)]
     fn find_source(&mut self, macs: &MacTable, mac: Key, port: PortId, never: Key) -> bool {
-        let fresh = mac != never && macs.is_fresh(second(self.now), mac, port);
+        let fresh = mac != never && macs.is_fresh(self.second, mac, port);
         if fresh {
             self.source = mac.at(port);
         }
@@ -401,7 +409,7 @@ impl Memo {
     #[cold]
     #[inline(never)]
     fn find_place(&mut self, macs: &MacTable, network: u16, mac: Key) -> Option<()> {
-        self.port = macs.place(self.now, mac)?;
+        self.port = macs.place(self.second, mac)?;
         self.destination = mac.at(network);
         Some(())
     }
