@@ -20,6 +20,8 @@ const TRANSPORT: u16 = (ethernet::HEADER + ipv4::HEADER) as u16;
 const IP: u32 = ipv4::HEADER as u32;
 const UDP: u32 = size_of::<Udp>() as u32;
 const TCP: u32 = size_of::<Tcp>() as u32;
+/// The offset of data behind the shortest TCP header, as the header has it.
+const SHORTEST: u8 = (TCP as u8 / 4) << 4;
 /// Octets of all headers looked at.
 pub const LONGEST_HEAD: usize = size_of::<Frame<Tcp>>();
 /// Set in what is part of a datagram.
@@ -133,10 +135,27 @@ impl Brief {
     #[inline(always)]
     pub fn tcp<'a>(&self, frame: &'a [u8]) -> Option<&'a Tcp> {
         let (head, _) = Frame::<Tcp>::ref_from_prefix(frame).ok()?;
-        let header = u32::from(head.transport.offset >> 4) * 4;
-        let sound =
-            header >= size_of::<Tcp>() as u32 && ipv4::HEADER as u32 + header <= u32::from(self.length);
+        let offset = head.transport.offset;
+        let sound = offset >= SHORTEST && IP + u32::from(offset >> 4) * 4 <= u32::from(self.length);
         sound.then_some(&head.transport)
+    }
+
+    /// The transport's header and what it carries.
+    #[must_use]
+    pub fn transport<'a>(&self, frame: &'a [u8]) -> Option<&'a [u8]> {
+        frame.get(usize::from(TRANSPORT)..ethernet::HEADER + usize::from(self.length))
+    }
+
+    #[must_use]
+    #[inline]
+    pub fn source_port(&self) -> u16 {
+        (self.ports as u16).swap_bytes()
+    }
+
+    #[must_use]
+    #[inline]
+    pub fn destination_port(&self) -> u16 {
+        ((self.ports >> 16) as u16).swap_bytes()
     }
 
     #[must_use]

@@ -148,7 +148,16 @@ pub fn is_header_valid(header: &[u8; 20]) -> bool {
     let (sum, carry) = u64::from_ne_bytes(*one).overflowing_add(u64::from_ne_bytes(*two));
     // With a carry the sum is small enough for more.
     let (sum, again) = sum.overflowing_add(u64::from(u32::from_ne_bytes(*tail)) + u64::from(carry));
-    fold(sum.wrapping_add(u64::from(again))) == 0xffff
+    is_multiple(sum.wrapping_add(u64::from(again)))
+}
+
+/// The sum folds to 0xffff: it is a multiple of that, and not zero. What is no multiple ends up above all quotients
+/// when it is multiplied by the inverse.
+#[inline(always)]
+fn is_multiple(sum: u64) -> bool {
+    const INVERSE: u64 = 0x0001_0001_0001_0001_u64.wrapping_neg();
+    const QUOTIENTS: u64 = u64::MAX / 0xffff;
+    sum.wrapping_mul(INVERSE).wrapping_sub(1) < QUOTIENTS
 }
 
 /// Folds a sum of words to 16 bits: the halves are added, the carry comes round to the lowest bit.
@@ -171,6 +180,21 @@ mod tests {
             sum = (sum & 0xffff) + (sum >> 16);
         }
         !(sum as u16)
+    }
+
+    #[test]
+    fn a_header_is_valid_when_its_sum_folds_to_all_ones() {
+        let mut random = 7u64;
+        for _ in 0..100_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let multiple = (random >> 17) / 0xffff * 0xffff;
+            for sum in [random, multiple, multiple.wrapping_add(1), multiple.wrapping_sub(1), random >> 48] {
+                assert_eq!(is_multiple(sum), fold(sum) == 0xffff, "{sum:#x}");
+            }
+        }
+        for sum in [0, 1, 0xfffe, 0xffff, 0x1_fffe, u64::MAX - 1, u64::MAX] {
+            assert_eq!(is_multiple(sum), fold(sum) == 0xffff, "{sum:#x}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use core::net::Ipv4Addr;
 use pontoon_wire::brief::{Raw, raw};
 use pontoon_wire::{Mac, ethernet};
 
+use super::opening::{Inside, Opening};
 use crate::nat;
 use crate::snapshot::{Forward, Network, PortId, Role, Snapshot, Uplink, of_pool};
 use crate::stp::Board;
@@ -50,8 +51,10 @@ pub(super) struct Lan {
     board: Option<Arc<Board>>,
     /// Where NAT leaves.
     pub(super) exit: Option<Exit>,
+    /// Who may open sessions there.
+    pub(super) opening: Option<Arc<Opening>>,
     /// External addresses in place of the uplink's own.
-    pool: Option<(Ipv4Addr, Ipv4Addr)>,
+    pub(super) pool: Option<(Ipv4Addr, Ipv4Addr)>,
 }
 
 /// An uplink.
@@ -71,9 +74,10 @@ pub(super) struct Exit {
 
 impl Facts {
     pub(super) fn of(snapshot: &Snapshot) -> Self {
+        let all = Arc::new(Inside::of(snapshot));
         let networks: Vec<_> = (0..)
             .zip(&snapshot.networks)
-            .map(|(id, network)| network.as_ref().map(|network| Lan::new(snapshot, id, network)))
+            .map(|(id, network)| network.as_ref().map(|network| Lan::new(snapshot, id, network, &all)))
             .collect();
         let inside =
             |id, network| lan(&networks, network).filter(|_| is_plain(snapshot, network, id)).cloned();
@@ -113,7 +117,7 @@ fn lan(networks: &[Option<Lan>], id: u16) -> Option<&Lan> {
 }
 
 impl Lan {
-    fn new(snapshot: &Snapshot, id: u16, network: &Network) -> Self {
+    fn new(snapshot: &Snapshot, id: u16, network: &Network, all: &Arc<Inside>) -> Self {
         let tree = network.policy.as_ref().and_then(|policy| policy.tree.as_ref());
         let nat = network.forward == Forward::Nat && network.subnet.is_some();
         Self {
@@ -125,6 +129,7 @@ impl Lan {
             longest: ethernet::HEADER + TAG + usize::from(network.mtu),
             macs: Arc::clone(&network.macs),
             board: tree.map(|tree| Arc::clone(&tree.board)),
+            opening: nat.then(|| Arc::new(Opening::new(network, all))),
             exit: network.uplink.filter(|_| nat).and_then(|uplink| Exit::new(snapshot, uplink)),
             pool: network.nat_addresses,
         }

@@ -2,6 +2,7 @@
 
 mod facts;
 mod inside;
+mod opening;
 mod outside;
 mod quick;
 mod routed;
@@ -185,6 +186,7 @@ impl Engine {
         let (snapshot, facts) = (&self.snapshot, &self.facts);
         let mut context = Context { now, snapshot, out, ingress, vnet, handed };
         match facts.places().get(usize::from(ingress)) {
+            Some(Place::Guest(lan)) if handed => self.state.of_guest_elsewhere(&mut context, lan, frame),
             Some(Place::Guest(lan)) => self.state.of_guest(&mut context, lan, frame),
             Some(Place::Uplink(exit)) => self.state.of_uplink(&mut context, exit, frame, facts),
             other => self.state.of_rare(&mut context, other, frame),

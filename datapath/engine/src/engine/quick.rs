@@ -22,12 +22,29 @@ const LENGTHS: RangeInclusive<usize> = brief::LONGEST_HEAD..=frame::MAX;
 /// Where a frame may leave.
 type Way = Option<PortId>;
 /// What somebody behind us is to do to a frame, if anything.
-type Offload<'a> = Option<&'a vnet::Header>;
+pub(super) type Offload<'a> = Option<&'a vnet::Header>;
 
 impl State {
     #[inline(never)]
     pub(super) fn of_guest<E: Egress>(&mut self, context: &mut Context<'_, E>, lan: &Lan, frame: &mut [u8]) {
-        if self.try_guest(context, lan, frame).is_none() {
+        if self.try_guest::<E, false>(context, lan, frame).is_none()
+            && self.try_opening(context, lan, frame).is_none()
+        {
+            self.run(context, frame);
+        }
+    }
+
+    /// The same for frames that another worker handed over.
+    #[inline(never)]
+    pub(super) fn of_guest_elsewhere<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        lan: &Lan,
+        frame: &mut [u8],
+    ) {
+        if self.try_guest::<E, true>(context, lan, frame).is_none()
+            && self.try_opening(context, lan, frame).is_none()
+        {
             self.run(context, frame);
         }
     }
@@ -63,7 +80,7 @@ impl State {
     }
 
     #[inline(always)]
-    fn try_guest<E: Egress>(
+    fn try_guest<E: Egress, const HANDED: bool>(
         &mut self,
         context: &mut Context<'_, E>,
         lan: &Lan,
@@ -72,12 +89,7 @@ impl State {
         let (offload, now, ingress) = (offload(&mut context.vnet, frame)?, context.now.mono, context.ingress);
         let (destination, source) = addresses(frame)?;
         self.memo.open(&lan.macs, now);
-        let settled = if context.handed {
-            !lan.is_accusing()
-        } else {
-            lan.is_open(ingress) && self.memo.is_fresh(&lan.macs, source, ingress, lan.gateway)
-        };
-        if !settled {
+        if !self.is_settled(lan, ingress, source, HANDED) {
             return None;
         }
         let port = if destination == lan.gateway {
@@ -87,6 +99,15 @@ impl State {
         };
         send(context.out, port, offload, frame);
         Some(())
+    }
+
+    /// A guest's frame may go on, and there is nothing to learn from it, or another worker did. The memo is open.
+    #[inline(always)]
+    pub(super) fn is_settled(&mut self, lan: &Lan, ingress: PortId, source: Key, handed: bool) -> bool {
+        if handed {
+            return !lan.is_accusing();
+        }
+        lan.is_open(ingress) && self.memo.is_fresh(&lan.macs, source, ingress, lan.gateway)
     }
 
     #[inline(always)]
@@ -196,7 +217,7 @@ impl State {
 
 /// What the vnet header asks for, if it is true, of a frame of an allowed length.
 #[inline(always)]
-fn offload<'a>(vnet: &'a mut vnet::Header, frame: &[u8]) -> Option<Offload<'a>> {
+pub(super) fn offload<'a>(vnet: &'a mut vnet::Header, frame: &[u8]) -> Option<Offload<'a>> {
     if !LENGTHS.contains(&frame.len()) {
         return None;
     }
@@ -211,13 +232,13 @@ fn checked_offload<'a>(vnet: &'a mut vnet::Header, frame: &[u8]) -> Option<&'a v
 }
 
 #[inline(always)]
-fn send(out: &mut impl Egress, port: PortId, offload: Offload<'_>, frame: &[u8]) {
+pub(super) fn send(out: &mut impl Egress, port: PortId, offload: Offload<'_>, frame: &[u8]) {
     out.transmit(port, FrameRef { vnet: offload.copied().unwrap_or_default(), bytes: frame });
 }
 
 /// Destination and source of a frame.
 #[inline(always)]
-fn addresses(frame: &[u8]) -> Option<(Key, Key)> {
+pub(super) fn addresses(frame: &[u8]) -> Option<(Key, Key)> {
     let head = frame.first_chunk::<{ ethernet::HEADER }>()?;
     let (destination, source) = (head.first_chunk()?, head.last_chunk()?);
     Some((Key::new(*destination), Key::new(*source)))

@@ -90,12 +90,16 @@ impl Index {
     }
 
     /// The caller keeps to the capacity.
+    #[inline]
     pub(super) fn insert(&mut self, hash: u32, number: u32) {
-        let start = hash as usize;
-        for at in start..=start + self.mask {
-            if self.bucket(at).entry == 0 {
-                return self.set(at, Bucket { hash, entry: number + 1 });
+        let mut at = hash as usize & self.mask;
+        for _ in 0..=self.mask {
+            let Some(bucket) = self.buckets.get_mut(at) else { return };
+            if bucket.entry == 0 {
+                *bucket = Bucket { hash, entry: number.wrapping_add(1) };
+                return;
             }
+            at = at.wrapping_add(1) & self.mask;
         }
     }
 
@@ -136,9 +140,10 @@ impl Rings {
         self.0.get(number as usize).copied().unwrap_or([number, number])
     }
 
+    #[inline]
     fn set(&mut self, number: u32, side: usize, value: u32) {
-        if let Some(link) = self.0.get_mut(number as usize).and_then(|links| links.get_mut(side)) {
-            *link = value;
+        if let Some(links) = self.0.get_mut(number as usize) {
+            links[side & 1] = value;
         }
     }
 
@@ -152,12 +157,14 @@ impl Rings {
     }
 
     /// Before a head means at the end of its list.
+    #[inline]
     pub(super) fn insert_before(&mut self, at: u32, number: u32) {
-        let previous = self.get(at)[1];
-        self.set(number, 0, at);
-        self.set(number, 1, previous);
+        let Some(links) = self.0.get_mut(at as usize) else { return };
+        let previous = core::mem::replace(&mut links[1], number);
         self.set(previous, 0, number);
-        self.set(at, 1, number);
+        if let Some(links) = self.0.get_mut(number as usize) {
+            *links = [at, previous];
+        }
     }
 
     pub(super) fn remove(&mut self, number: u32) {

@@ -4,6 +4,7 @@
 //! inside endpoints share one. Filtering is address-and-port-dependent: only whom the inside endpoint spoke to gets
 //! through.
 
+mod begin;
 mod fragments;
 mod index;
 mod known;
@@ -44,6 +45,25 @@ pub struct Outside {
     /// Names the state of the configuration under which the caller found that the packet's endpoints may speak by
     /// this uplink; zero: ask again for the next packet.
     pub epoch: u32,
+}
+
+impl Outside {
+    /// A session by this uplink, as far as it is known without the tables.
+    fn session(&self, inside: &Inside, flow: &Flow) -> Slot {
+        Slot {
+            inside: flow.local.0.octets(),
+            inside_port: flow.local.1.into(),
+            remote: flow.remote.0.octets(),
+            remote_port: flow.remote.1.into(),
+            external: self.address.octets(),
+            network: inside.network.into(),
+            uplink: self.uplink.into(),
+            mac: inside.mac,
+            protocol: flow.protocol,
+            epoch: self.epoch,
+            ..Slot::default()
+        }
+    }
 }
 
 /// Where a guest is.
@@ -223,19 +243,7 @@ impl Nat {
         flow: &Flow,
         segment: Option<&Segment>,
     ) -> Result<u32, DropReason> {
-        let mut slot = Slot {
-            inside: flow.local.0.octets(),
-            inside_port: flow.local.1.into(),
-            remote: flow.remote.0.octets(),
-            remote_port: flow.remote.1.into(),
-            external: outside.address.octets(),
-            network: inside.network.into(),
-            uplink: outside.uplink.into(),
-            mac: inside.mac,
-            protocol: flow.protocol,
-            epoch: outside.epoch,
-            ..Slot::default()
-        };
+        let mut slot = outside.session(inside, flow);
         if let Some(segment) = segment {
             tcp::open(&mut slot, segment)?;
         }
@@ -259,9 +267,15 @@ impl Nat {
             }
             self.table.remove(number);
         }
-        self.table
-            .pick_port(&mut self.random, outside.uplink, flow, outside.ports, self.worker)
-            .ok_or(DropReason::NatPortsExhausted)
+        self.pick_port(outside, flow).ok_or(DropReason::NatPortsExhausted)
+    }
+
+    /// A port for a new mapping.
+    fn pick_port(&mut self, outside: &Outside, flow: &Flow) -> Option<u16> {
+        let (worker, workers) = self.worker;
+        ports::pick(&mut self.random, flow.local.1, outside.ports, |port| {
+            owner(port, workers) == worker && self.table.is_free(outside.uplink, flow.protocol, port)
+        })
     }
 
     fn outbound_fragment(

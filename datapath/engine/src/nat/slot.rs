@@ -110,6 +110,18 @@ impl Flow {
     }
 }
 
+impl From<&Brief> for Flow {
+    /// Of a packet from inside.
+    fn from(brief: &Brief) -> Self {
+        let address = |raw: Raw| Ipv4Addr::from(raw.to_le_bytes());
+        Self {
+            protocol: brief.protocol,
+            local: (address(brief.source()), brief.source_port()),
+            remote: (address(brief.destination()), brief.destination_port()),
+        }
+    }
+}
+
 /// Key of the mapping of an external port.
 pub(super) fn external_key(uplink: u16, protocol: u8, port: u16) -> Key {
     [u64::from(uplink) << 16 | u64::from(port), u64::from(protocol)]
@@ -198,9 +210,8 @@ impl Slot {
     pub(super) fn is_sound(&self) -> bool {
         self.check == self.expected()
             && matches!(self.protocol, ipv4::TCP | ipv4::UDP | ipv4::ICMP)
-            && tcp::State::from_byte(self.state).is_some()
+            && tcp::is_sound(self)
             && self.flags & 0xf & !(ASSURED | WINDOW_KNOWN) == 0
-            && self.in_scale() <= tcp::MAX_SCALE
             && self.mac[0] & 1 == 0
     }
 

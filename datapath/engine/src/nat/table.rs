@@ -8,11 +8,12 @@ use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
 use super::index::{Hasher, Index, Rings};
-use super::ports;
 use super::slot::{Flow, Key, Slot, external_key, host_key};
 use super::timers::{Class, renewal};
 use crate::DropReason;
 use crate::time::Time;
+
+mod room;
 
 /// Sessions one call of [`Table::expire`] ends at most, so that a turn stays short.
 const BATCH: usize = 256;
@@ -295,54 +296,6 @@ impl Table {
         Ok(())
     }
 
-    /// Stores a session whose fields are complete except for timer and seal.
-    pub(super) fn insert(&mut self, now: Time, mut slot: Slot) -> Result<u32, DropReason> {
-        let number = self.free.pop().ok_or(DropReason::NatTableFull)?;
-        slot.renew = renewal(now);
-        slot.seal();
-        if self.link(number, &slot).is_none() {
-            self.free.push(number);
-            return Err(DropReason::NatTableFull);
-        }
-        self.put(number, slot);
-        Ok(number)
-    }
-
-    fn link(&mut self, number: u32, slot: &Slot) -> Option<()> {
-        let host = self.join_host(slot.host_key())?;
-        if let Some(entry) = self.host_of.get_mut(number as usize) {
-            *entry = host;
-        }
-        if !slot.is_assured() {
-            self.young.insert_before(self.young_head(host), number);
-        }
-        match self.find_inside(slot.inside_key()) {
-            Some(sibling) => self.mapping.insert_before(sibling, number),
-            None => {
-                self.by_inside.insert(self.hasher.hash(slot.inside_key()), number);
-                self.by_external.insert(self.hasher.hash(slot.external_key()), number);
-            }
-        }
-        self.by_out.insert(self.hasher.hash(slot.out_key()), number);
-        self.by_in.insert(self.hasher.hash(slot.in_key()), number);
-        self.timers.insert_before(self.timer_head(slot.class()), number);
-        Some(())
-    }
-
-    fn join_host(&mut self, key: u64) -> Option<u32> {
-        let host = match self.host(key) {
-            Some(host) => host,
-            None => {
-                let host = self.free_hosts.pop()?;
-                *self.hosts.get_mut(host as usize)? = Host { key, sessions: 0 };
-                self.by_host.insert(host_hash(&self.hasher, key), host);
-                host
-            }
-        };
-        self.hosts.get_mut(host as usize)?.sessions += 1;
-        Some(host)
-    }
-
     fn leave_host(&mut self, host: u32) {
         let Some(entry) = self.hosts.get_mut(host as usize) else { return };
         entry.sessions = entry.sessions.saturating_sub(1);
@@ -436,19 +389,5 @@ impl Table {
                 self.remove(number);
             }
         }
-    }
-
-    /// The external port a new mapping gets.
-    pub(super) fn pick_port(
-        &self,
-        random: &mut ports::Random,
-        uplink: u16,
-        flow: &Flow,
-        range: (u16, u16),
-        worker: (u16, u16),
-    ) -> Option<u16> {
-        ports::pick(random, flow.local.1, range, |port| {
-            ports::owner(port, worker.1) == worker.0 && self.is_free(uplink, flow.protocol, port)
-        })
     }
 }

@@ -1,6 +1,6 @@
 //! TCP as a NAT follows it (RFC 7857 section 2).
 
-use pontoon_wire::brief::Tcp;
+use pontoon_wire::brief::{Brief, Tcp};
 use pontoon_wire::frame::Packet;
 use pontoon_wire::{be16, be32};
 
@@ -89,6 +89,13 @@ impl Segment {
             return Err(DropReason::NatTcpFlags);
         }
         Self::fields(header, flags).ok_or(DropReason::IpMalformed)
+    }
+
+    /// A SYN as it should be.
+    pub(super) fn opening(frame: &[u8], brief: &Brief) -> Option<Self> {
+        let flags = brief.tcp(frame)?.flags;
+        let alone = flags & (FIN | SYN | RST | ACK) == SYN;
+        Self::fields(brief.transport(frame).filter(|_| alone)?, flags)
     }
 
     fn fields(header: &[u8], flags: u8) -> Option<Self> {
@@ -236,10 +243,17 @@ pub(super) fn plain_outbound(slot: &mut Slot, segment: &Segment) {
     }
 }
 
-/// The same segment changes nothing else.
+/// The same segment changes nothing else. What is expected next is known by then, see [`is_sound`].
 #[inline(always)]
 pub(super) fn is_settled(slot: &Slot) -> bool {
-    slot.state == State::Established as u8 && slot.is_window_known()
+    slot.state == State::Established as u8
+}
+
+/// Nothing but a segment of the inside host with an acknowledgement leads to an established connection.
+pub(super) fn is_sound(slot: &Slot) -> bool {
+    State::from_byte(slot.state).is_some()
+        && (slot.state != State::Established as u8 || slot.is_window_known())
+        && slot.in_scale() <= MAX_SCALE
 }
 
 /// [`inbound`] would accept a plain segment and change nothing. That may be so as well of some that are refused here.

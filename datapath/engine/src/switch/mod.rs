@@ -132,11 +132,12 @@ impl MacTable {
         }
     }
 
-    /// True when there is nothing to learn from a frame of `mac` from `port`: it was seen there in the same second.
-    fn is_fresh(&self, second: u32, mac: Key, port: PortId) -> bool {
-        self.find(mac).is_some_and(|(entry, word)| {
+    /// True when there is nothing to learn of an address and a port: it was seen there in the same second.
+    #[inline(always)]
+    fn is_fresh(&self, second: u32, word: u64) -> bool {
+        self.seek(Key(word & ADDRESS), |other| other == word).is_some_and(|(entry, _)| {
             let seen = entry.seen.load(Relaxed);
-            word == mac.at(port) && (seen == second || seen == STATIC)
+            seen == second || seen == STATIC
         })
     }
 
@@ -161,9 +162,15 @@ impl MacTable {
         self.place(second(now), mac.into())
     }
 
+    #[inline(always)]
     fn place(&self, second: u32, mac: Key) -> Option<PortId> {
-        let (entry, word) = self.find(mac)?;
-        self.fresh(entry.seen.load(Relaxed), second).then_some(port_of(word))
+        if mac.is_group() {
+            return None;
+        }
+        let (entry, word) = self.seek(mac, |word| mac.is_in(word))?;
+        let seen = entry.seen.load(Relaxed);
+        // Where the address is right, the difference is the port.
+        (seen == second || self.fresh(seen, second)).then_some(port_of(mac.0 ^ word))
     }
 
     /// From now on an address is forgotten after so many seconds of silence; 0: within the second it was seen in.
@@ -274,7 +281,11 @@ impl MacTable {
         Learned::Moved
     }
 
+    /// Groups are nobody's, so no entry is one's.
     fn insert(&self, mac: Key, port: PortId, second: u32, limit: u16) -> Learned {
+        if mac.is_group() {
+            return Learned::Refused;
+        }
         if !self.take(port, limit) {
             return Learned::PortLimit;
         }
@@ -291,17 +302,20 @@ impl MacTable {
 
     /// The entry of an address, with its word.
     fn find(&self, mac: Key) -> Option<(&Entry, u64)> {
-        if mac.is_group() {
-            return None;
-        }
-        let [first, second] = self.places(mac);
-        self.find_in(first, mac).or_else(|| self.find_in(second, mac))
+        self.seek(mac, |word| mac.is_in(word)).filter(|_| !mac.is_group())
     }
 
-    #[inline]
-    fn find_in(&self, at: usize, mac: Key) -> Option<(&Entry, u64)> {
+    /// An entry that an address may have; a free one looks like broadcast's.
+    #[inline(always)]
+    fn seek(&self, mac: Key, is: impl Fn(u64) -> bool) -> Option<(&Entry, u64)> {
+        let [first, second] = self.places(mac);
+        self.seek_in(first, &is).or_else(|| self.seek_in(second, &is))
+    }
+
+    #[inline(always)]
+    fn seek_in(&self, at: usize, is: impl Fn(u64) -> bool) -> Option<(&Entry, u64)> {
         let entries = self.bucket(at).iter().map(|entry| (entry, entry.word.load(Relaxed)));
-        entries.into_iter().find(|&(_, word)| mac.is_in(word))
+        entries.into_iter().find(|&(_, word)| is(word))
     }
 
     #[inline]
@@ -384,15 +398,16 @@ impl Memo {
     /// True when `mac` is known to be behind `port`, and nothing is to be learned. It is not `never`'s.
     #[inline(always)]
     pub fn is_fresh(&mut self, macs: &MacTable, mac: Key, port: PortId, never: Key) -> bool {
-        self.source == mac.at(port) || self.find_source(macs, mac, port, never)
+        let word = mac.at(port);
+        self.source == word || (mac != never && self.find_source(macs, word))
     }
 
     #[cold]
     #[inline(never)]
-    fn find_source(&mut self, macs: &MacTable, mac: Key, port: PortId, never: Key) -> bool {
-        let fresh = mac != never && macs.is_fresh(self.second, mac, port);
+    fn find_source(&mut self, macs: &MacTable, word: u64) -> bool {
+        let fresh = macs.is_fresh(self.second, word);
         if fresh {
-            self.source = mac.at(port);
+            self.source = word;
         }
         fresh
     }
@@ -400,18 +415,16 @@ impl Memo {
     /// The port of `network` that `mac` is behind.
     #[inline(always)]
     pub fn place(&mut self, macs: &MacTable, network: u16, mac: Key) -> Option<PortId> {
-        if self.destination != mac.at(network) {
-            self.find_place(macs, network, mac)?;
-        }
-        Some(self.port)
+        let word = mac.at(network);
+        if self.destination == word { Some(self.port) } else { self.find_place(macs, word) }
     }
 
     #[cold]
     #[inline(never)]
-    fn find_place(&mut self, macs: &MacTable, network: u16, mac: Key) -> Option<()> {
-        self.port = macs.place(self.second, mac)?;
-        self.destination = mac.at(network);
-        Some(())
+    fn find_place(&mut self, macs: &MacTable, word: u64) -> Option<PortId> {
+        self.port = macs.place(self.second, Key(word & ADDRESS))?;
+        self.destination = word;
+        Some(self.port)
     }
 }
 
