@@ -10,6 +10,7 @@ pub mod frames;
 pub mod netxml;
 pub mod sequence;
 pub mod uplink;
+pub mod vhost;
 
 mod input;
 pub mod mutate;
@@ -18,7 +19,7 @@ pub mod seeds;
 /// A name and the function that takes the bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("frames", frames::run),
     ("dhcp", dhcp::run),
     ("dns", dns::run),
@@ -27,6 +28,7 @@ pub const TARGETS: [Target; 8] = [
     ("bpdu", bpdu::run),
     ("uplink", uplink::run),
     ("netxml", netxml::run),
+    ("vhost", vhost::run),
 ];
 
 /// Directory of a target's corpus.

@@ -29,6 +29,7 @@ pub fn of(target: &str) -> Vec<Seed> {
         "uplink" => uplinks(),
         "coalesce" => coalesced(),
         "netxml" => crate::netxml::seeds(),
+        "vhost" => crate::vhost::seeds(),
         _ => sequences(),
     }
 }

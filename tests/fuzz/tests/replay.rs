@@ -7,7 +7,7 @@ use pontoon_fuzz::{TARGETS, corpus};
 use pontoon_sim::Rng;
 
 /// Mutations of each target: about two seconds.
-const MUTATIONS: [(&str, usize); 8] = [
+const MUTATIONS: [(&str, usize); 9] = [
     ("frames", 20_000),
     ("dhcp", 20_000),
     ("dns", 10_000),
@@ -16,6 +16,7 @@ const MUTATIONS: [(&str, usize); 8] = [
     ("bpdu", 10_000),
     ("uplink", 10_000),
     ("netxml", 3000),
+    ("vhost", 5000),
 ];
 
 fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -108,4 +109,32 @@ fn uplink() {
 #[test]
 fn netxml() {
     test("netxml");
+}
+
+/// 1,000 guests, most of them mad, each gone again with all it had.
+#[test]
+fn vhost_and_nothing_is_left() {
+    let (_, run) = *TARGETS.iter().find(|(name, _)| *name == "vhost").expect("a target");
+    let inputs = inputs("vhost");
+    let ours = |path: &str| {
+        let entries = fs::read_dir(path).expect("of this process").flatten();
+        let shown = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
+        shown
+            .filter(|target| {
+                ["memfd:guest", "eventfd"].iter().any(|kind| target.display().to_string().contains(kind))
+            })
+            .count()
+    };
+    let maps = || fs::read_to_string("/proc/self/maps").expect("maps").matches("memfd:guest").count();
+    test("vhost");
+    let mut rng = Rng(0x7668_6f73);
+    for number in 0..1000 {
+        let mut bytes = inputs[number % inputs.len()].1.clone();
+        if number % 2 == 1 {
+            let other = rng.below(inputs.len());
+            mutate(&mut rng, &mut bytes, &inputs[other].1);
+        }
+        try_one("vhost", run, &format!("round {number}"), &bytes);
+    }
+    assert_eq!((ours("/proc/self/fd"), maps()), (0, 0), "descriptors, mappings");
 }
