@@ -243,8 +243,10 @@ fn what_cannot_be_parsed_is_not_run_and_ends_without_an_empty_line() {
     let shared = "error: failed to connect to the hypervisor\nerror: Operation not supported: \
         'qemu+ssh://there/system' is another host; pontoon manages networks of the host it runs on\n";
     check(&virsh, &["-c", "qemu+ssh://there/system", "net-list"], 1, "", shared);
-    let read_only = "error: operation forbidden: read only access prevents virNetworkCreate\n";
-    check(&virsh, &["-r", "net-start", "x"], 1, "\n", read_only);
+    let read_only = "error: Failed to define network from -\nerror: operation forbidden: read only access prevents \
+        virNetworkDefineXML\n";
+    let _ = world.file("-", "<network><name>x</name></network>");
+    check(&virsh, &["-r", "net-define", "-"], 1, "\n", read_only);
     good(&virsh, &["-c", "qemu:///system", "-q", "net-list", "--name"], "");
     check(&virsh, &["-v"], 0, "10.7.0\n", "");
     let nobody = world.program("virsh").with("PONTOON_SOCKET", "/nonexistent/socket");

@@ -92,7 +92,10 @@ fn quit(shell: &mut Shell, _: &Args) -> Outcome {
     Ok(())
 }
 
-fn cd(_: &mut Shell, args: &Args) -> Outcome {
+fn cd(shell: &mut Shell, args: &Args) -> Outcome {
+    if !shell.is_interactive() {
+        return Err(Refusal::own("cd: command valid only in interactive mode"));
+    }
     let home = std::env::var("HOME").unwrap_or_else(|_| "/".to_owned());
     let dir = args.raw("dir").filter(|dir| !dir.is_empty()).unwrap_or(&home);
     std::env::set_current_dir(dir)

@@ -115,6 +115,8 @@ fn affect(args: &Args) -> Result<Affect, Refusal> {
 }
 
 fn edit(shell: &mut Shell, args: &Args) -> Outcome {
+    // Before somebody has edited in vain.
+    shell.writes("virNetworkDefineXML")?;
     let network = shell.network(args)?;
     let read = || match shell.call(&Request::NetDumpxml { network: network.uuid.clone(), inactive: true })? {
         Reply::Xml { xml } => Ok(xml),

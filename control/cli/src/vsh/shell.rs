@@ -8,6 +8,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use pontoon_proto::api::{Failure, NetworkInfo, Reply, Request};
+use pontoon_proto::request::Class;
 use serde::Serialize;
 
 use super::foreign::{is_foreign, nearest};
@@ -34,6 +35,8 @@ pub(crate) struct Shell {
     pub(crate) quiet: bool,
     timing: bool,
     readonly: bool,
+    /// The call that the command under way may not make.
+    forbidden: Option<&'static str>,
     log: Option<File>,
     pub(crate) client: Client,
     /// Reading commands from standard input until `quit`.
@@ -157,6 +160,7 @@ impl Shell {
             quiet: options.quiet,
             timing: options.timing,
             readonly: options.readonly,
+            forbidden: None,
             log,
             client: Client::new(socket),
             interactive: false,
@@ -212,7 +216,8 @@ impl Shell {
         for args in commands {
             let begin = Instant::now();
             self.bare = false;
-            let outcome = self.allowed(args).and_then(|()| (args.command.run)(self, args));
+            self.forbid(args);
+            let outcome = (args.command.run)(self, args);
             done = outcome.is_ok();
             if let Err(refusal) = outcome {
                 refusal.print();
@@ -230,20 +235,21 @@ impl Shell {
         done
     }
 
-    fn allowed(&self, args: &Args) -> Outcome {
-        match args.command.access {
-            Access::Writes(call) => self.writes(call),
-            Access::Reads => Ok(()),
-        }
+    /// What a command may not do through a read-only connection. It is refused where it asks for it, as in virsh.
+    fn forbid(&mut self, args: &Args) {
+        self.forbidden = match args.command.access {
+            Access::Writes(call) if self.readonly => Some(call),
+            _ => None,
+        };
     }
 
     /// Refuses a change through a read-only connection.
     pub(crate) fn writes(&self, call: &str) -> Outcome {
-        if self.readonly {
-            let message = format!("operation forbidden: read only access prevents {call}");
-            return Err(Refusal::library(Failure { message, detail: None }));
-        }
-        Ok(())
+        if self.readonly { Err(Refusal::library(forbidden(call))) } else { Ok(()) }
+    }
+
+    pub(crate) fn is_interactive(&self) -> bool {
+        self.interactive
     }
 
     pub(crate) fn is_virsh(&self) -> bool {
@@ -311,6 +317,9 @@ impl Shell {
 
     /// Asks the daemon; warnings of an answer are printed.
     pub(crate) fn ask(&self, request: &Request) -> Result<Reply, Failure> {
+        if let Some(call) = self.forbidden.filter(|_| request.class() == Class::Change) {
+            return Err(forbidden(call));
+        }
         let reply = self.client.call(request)?;
         match &reply {
             Reply::Done { warnings } | Reply::Defined { warnings, .. } | Reply::Attached { warnings, .. } => {
@@ -388,6 +397,10 @@ fn unreachable(message: String) -> Refusal {
 
 /// The variable that gives tables their layout where `--format` does not.
 pub(crate) const FORMAT_ENV: &str = "PONTOON_FORMAT";
+
+fn forbidden(call: &str) -> Failure {
+    Failure { message: format!("operation forbidden: read only access prevents {call}"), detail: None }
+}
 
 fn is_group(group: &Group, name: &str) -> bool {
     group.title == name || group.keyword == name
