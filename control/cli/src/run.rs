@@ -60,6 +60,7 @@ pub(crate) fn datapath(datapath: &Datapath) -> anyhow::Result<()> {
         session_fd: datapath.session_fd,
         workers: datapath.workers,
         spin_us: DatapathArgs::SPIN_US,
+        nap_us: DatapathArgs::NAP_US,
         coalesce: true,
     })
 }

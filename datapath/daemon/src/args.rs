@@ -12,17 +12,21 @@ pub struct DatapathArgs {
     pub workers: u16,
     /// Microseconds a worker polls on after a turn with traffic before it sleeps; 0 never does.
     pub spin_us: u32,
+    /// Microseconds a worker lets frames of a fast stream gather between two turns; 0 never does.
+    pub nap_us: u32,
     /// Neighbouring frames of a flow leave as one; off only to measure what it is worth.
     pub coalesce: bool,
 }
 
-/// `KEY=VALUE` pairs with commas between, to measure what each is worth: `spin=MICROSECONDS`, `coalesce=off`.
+/// `KEY=VALUE` pairs with commas between, to measure what each is worth: `spin=MICROSECONDS`,
+/// `nap=MICROSECONDS`, `coalesce=off`.
 pub(crate) const LEVERS_ENV: &str = "PONTOON_LEVERS";
 
 impl DatapathArgs {
     pub const MAX_WORKERS: u16 = 64;
     pub const MAX_SPIN_US: u32 = 200;
     pub const SPIN_US: u32 = 50;
+    pub const NAP_US: u32 = 30;
 
     /// Takes over what [`LEVERS_ENV`] says; what it does not know is left out.
     #[must_use]
@@ -30,6 +34,7 @@ impl DatapathArgs {
         for (key, value) in levers.split(',').filter_map(|lever| lever.split_once('=')) {
             match key {
                 "spin" => self.spin_us = value.parse().unwrap_or(self.spin_us),
+                "nap" => self.nap_us = value.parse().unwrap_or(self.nap_us),
                 "coalesce" => self.coalesce = value != "off",
                 _ => {}
             }
@@ -48,5 +53,11 @@ impl DatapathArgs {
         let several = std::thread::available_parallelism().is_ok_and(|count| count.get() > 1);
         let micros = if several { self.spin_us.min(Self::MAX_SPIN_US) } else { 0 };
         std::time::Duration::from_micros(micros.into())
+    }
+
+    /// How long frames gather.
+    #[must_use]
+    pub fn nap(&self) -> std::time::Duration {
+        std::time::Duration::from_micros(self.nap_us.min(Self::MAX_SPIN_US).into())
     }
 }

@@ -14,6 +14,7 @@ mod lease_log;
 mod link;
 mod mail;
 mod outbox;
+mod pace;
 mod process;
 mod queues;
 mod resolver;

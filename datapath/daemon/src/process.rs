@@ -96,7 +96,7 @@ pub(crate) fn start(
         let coalesces = args.coalesce;
         let ways = Ways { outbound: ends.outbound, wakers, leases, reports, coalesces };
         let (waker, inbound, first) = (mailbox.waker(), ends.inbound, index == 0);
-        let parts = Parts { mail, waker, inbound, ways, first, spin: args.spin() };
+        let parts = Parts { mail, waker, inbound, ways, first, spin: args.spin(), nap: args.nap() };
         let engine = Engine::new(Config { worker: index, workers, seed }, mine, worker::now());
         let worker = Worker::new(engine, parts).context("worker")?;
         threads.push(spawn(&format!("worker-{index}"), move || worker.run())?);

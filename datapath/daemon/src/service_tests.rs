@@ -15,7 +15,15 @@ struct Fake {
 impl Fake {
     fn start(name: &str) -> Self {
         let (listen_fd, control_fd, session_fd) = (-1, -1, None);
-        let args = DatapathArgs { listen_fd, control_fd, session_fd, workers: 2, spin_us: 0, coalesce: true };
+        let args = DatapathArgs {
+            listen_fd,
+            control_fd,
+            session_fd,
+            workers: 2,
+            spin_us: 0,
+            nap_us: 0,
+            coalesce: true,
+        };
         let path = std::env::temp_dir().join(format!("pontoon-{name}-{}", std::process::id()));
         let _ = std::fs::remove_file(&path);
         let listener = UnixListener::bind(&path).expect("listener");

@@ -14,6 +14,7 @@ use crate::counters::WorkerStatus;
 use crate::egress::{Failed, Ways, WorkerEgress};
 use crate::handoff::{self, Inbound};
 use crate::mail::{Mail, Waker};
+use crate::pace::Pace;
 use crate::queues::{Queues, Token};
 use crate::spin::Spinner;
 
@@ -45,6 +46,7 @@ pub(crate) struct Worker {
     inbound: Vec<Inbound>,
     first: bool,
     spinner: Spinner,
+    pace: Pace,
     buffer: Vec<u8>,
     /// Resolver sockets that have something.
     answering: Vec<u16>,
@@ -60,6 +62,7 @@ pub(crate) struct Parts {
     /// Worker 0, which speaks to resolvers.
     pub(crate) first: bool,
     pub(crate) spin: Duration,
+    pub(crate) nap: Duration,
 }
 
 impl Worker {
@@ -77,6 +80,7 @@ impl Worker {
             inbound: parts.inbound,
             first: parts.first,
             spinner: Spinner::new(parts.spin),
+            pace: Pace::new(parts.nap),
             buffer: vec![0; BUFFER],
             answering: Vec::new(),
             running: true,
@@ -86,18 +90,17 @@ impl Worker {
     /// Runs until told to quit.
     pub(crate) fn run(mut self) {
         while self.running {
-            let busy = self.turn();
-            self.wait(busy);
+            let frames = self.turn();
+            self.wait(frames);
         }
     }
 
-    /// One round over everything that is due; true when there was traffic.
-    fn turn(&mut self) -> bool {
+    /// One round over everything that is due; the frames there were.
+    fn turn(&mut self) -> usize {
         let now = now();
         self.egress.now = now;
         self.read_mail(now);
-        let mut busy = self.read_handed(now);
-        busy |= self.read_queues(now);
+        let frames = self.read_handed(now) + self.read_queues(now);
         self.read_resolvers(now);
         if self.engine.next_timeout().is_some_and(|due| due <= now.mono) {
             self.engine.timeout(now, &mut self.egress);
@@ -105,7 +108,7 @@ impl Worker {
         self.answer_later(now);
         self.egress.flush();
         self.egress.report_failed();
-        busy
+        frames
     }
 
     fn read_mail(&mut self, now: Now) {
@@ -170,12 +173,12 @@ impl Worker {
         status
     }
 
-    fn read_handed(&mut self, now: Now) -> bool {
-        let mut busy = false;
+    fn read_handed(&mut self, now: Now) -> usize {
+        let mut frames = 0;
         for ring in &mut self.inbound {
             for _ in 0..handoff::BUFFERS {
                 let Some(mut frame) = ring.receive() else { break };
-                busy = true;
+                frames += 1;
                 if frame.leaves {
                     let passed = FrameRef { vnet: frame.vnet, bytes: &frame.bytes };
                     self.egress.transmit_here(frame.port, passed);
@@ -185,20 +188,20 @@ impl Worker {
                 ring.recycle(frame);
             }
         }
-        busy
+        frames
     }
 
-    fn read_queues(&mut self, now: Now) -> bool {
-        let mut busy = false;
+    fn read_queues(&mut self, now: Now) -> usize {
+        let mut frames = 0;
         for _ in 0..self.egress.queues.ready() {
             let Some(port) = self.egress.queues.next_ready() else { break };
-            busy |= self.read_queue(port, now);
+            frames += self.read_queue(port, now);
         }
-        busy
+        frames
     }
 
     /// Runs a batch of frames to completion, one at a time.
-    fn read_queue(&mut self, port: PortId, now: Now) -> bool {
+    fn read_queue(&mut self, port: PortId, now: Now) -> usize {
         for count in 0..BATCH {
             match self.egress.queues.receive(port, &mut self.buffer) {
                 Received::Frame { vnet, length } => {
@@ -207,11 +210,11 @@ impl Worker {
                     }
                 }
                 Received::Dropped => {}
-                Received::WouldBlock | Received::Dead(_) => return count > 0,
+                Received::WouldBlock | Received::Dead(_) => return count,
             }
         }
         self.egress.queues.mark_ready(port);
-        true
+        BATCH
     }
 
     fn read_resolvers(&mut self, now: Now) {
@@ -244,9 +247,13 @@ impl Worker {
         }
     }
 
-    fn wait(&mut self, busy: bool) {
+    fn wait(&mut self, frames: usize) {
         let sleep = self.sleep();
-        let found = busy && !sleep.is_zero() && self.spin();
+        if self.pace.gather(frames, self.egress.now.mono) {
+            self.poll(Duration::ZERO);
+            return;
+        }
+        let found = frames > 0 && !sleep.is_zero() && self.spin();
         if !found {
             self.poll(sleep);
         }

@@ -26,6 +26,7 @@ fn the_datapath_starts_from_inherited_descriptors_and_quits() {
         session_fd: Some(inherited(&memory)),
         workers: 3,
         spin_us: 50,
+        nap_us: 30,
         coalesce: true,
     };
     drop(theirs);

@@ -250,19 +250,17 @@ impl Lab {
         Usage::now(&self.procs.iter().map(Proc::session).collect::<Vec<_>>())
     }
 
-    /// Waits until nothing but the target uses the processors; false when that does not happen.
-    #[must_use]
-    pub fn wait_quiet(&self, longest: Duration) -> bool {
+    /// Waits until nothing but the target uses the processors, but not for ever.
+    pub fn wait_quiet(&self, longest: Duration) {
         let end = Instant::now() + longest;
         while Instant::now() < end && !crate::sys::interrupted() {
             let before = self.usage();
             std::thread::sleep(Duration::from_millis(150));
             let cores = self.usage().since(&before);
             if cores.machine - cores.switch < 0.25 {
-                return true;
+                return;
             }
         }
-        false
     }
 }
 

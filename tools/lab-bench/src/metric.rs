@@ -32,6 +32,14 @@ pub struct Figure {
     pub value: f64,
 }
 
+/// What one measurement came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Measured {
+    pub figures: Vec<Figure>,
+    /// Processors that other processes kept busy meanwhile.
+    pub others: f64,
+}
+
 /// What a column's values mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Better {
@@ -82,7 +90,7 @@ impl Metric {
     ///
     /// # Errors
     /// When the way through the target fails.
-    pub fn measure(self, lab: &Lab, time: Duration) -> anyhow::Result<Vec<Figure>> {
+    pub fn measure(self, lab: &Lab, time: Duration) -> anyhow::Result<Measured> {
         let before = lab.usage();
         let mut figures = self.traffic(lab, time).with_context(|| self.name())?;
         let cores = lab.usage().since(&before);
@@ -94,7 +102,7 @@ impl Metric {
                 figures.push(Figure { column: cost.0, value });
             }
         }
-        Ok(figures)
+        Ok(Measured { figures, others: cores.others })
     }
 
     /// Columns of the processors the switch and the machine kept busy, and of the machine's cost for a unit of the

@@ -79,6 +79,7 @@ pub struct Usage {
     at: Instant,
     switch: f64,
     machine: f64,
+    others: f64,
 }
 
 /// Processors busy between two moments.
@@ -86,6 +87,8 @@ pub struct Usage {
 pub struct Cores {
     pub switch: f64,
     pub machine: f64,
+    /// By processes that are neither this one, nor the switch, nor the kernel's.
+    pub others: f64,
 }
 
 impl Usage {
@@ -96,9 +99,17 @@ impl Usage {
         let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         let stats = pids.filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok());
-        let used: u64 = stats.filter_map(|stat| used(&stat, sessions)).sum();
+        let (mut switch, mut others) = (0, 0);
+        for stat in stats {
+            match used(&stat, sessions) {
+                Some((ticks, true)) => switch += ticks,
+                Some((ticks, false)) => others += ticks,
+                None => {}
+            }
+        }
         let machine = fs::read_to_string("/proc/stat").ok().and_then(|text| busy(&text)).unwrap_or(0);
-        Self { at: Instant::now(), switch: used as f64 / ticks, machine: machine as f64 / ticks }
+        let [switch, machine, others] = [switch, machine, others].map(|count| count as f64 / ticks);
+        Self { at: Instant::now(), switch, machine, others }
     }
 
     #[must_use]
@@ -107,16 +118,27 @@ impl Usage {
         Cores {
             switch: (self.switch - before.switch) / seconds,
             machine: (self.machine - before.machine) / seconds,
+            // Less when a process ended meanwhile that nobody has waited for.
+            others: ((self.others - before.others) / seconds).max(0.0),
         }
     }
 }
 
-/// Ticks of a process, if its session is one of those given: `/proc/PID/stat` (proc(5)).
-fn used(stat: &str, sessions: &[u32]) -> Option<u64> {
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+/// Ticks of a process and its children that ended, and whether its session is one of those given; none for the kernel's
+/// threads and for ourselves: `/proc/PID/stat` (proc(5)).
+fn used(stat: &str, sessions: &[u32]) -> Option<(u64, bool)> {
+    const KERNEL: u64 = 0x20_0000;
+    let (head, tail) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = tail.split_whitespace().collect();
     let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
     let session = u32::try_from(number(3)?).ok()?;
-    sessions.contains(&session).then(|| Some(number(11)? + number(12)?))?
+    let own = number(11)? + number(12)?;
+    if sessions.contains(&session) {
+        return Some((own, true));
+    }
+    let ourselves = head.split_once(' ')?.0.parse() == Ok(std::process::id());
+    let ended = fields.get(13)?.parse::<u64>().ok()? + number(14)?;
+    (number(6)? & KERNEL == 0 && !ourselves).then_some((own + ended, false))
 }
 
 /// Ticks all processors were neither idle nor waiting for a disk.
@@ -132,10 +154,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_of_a_session_are_found() {
-        let stat = "77 (a (b) c) S 1 77 66 0 -1 4194560 1 2 3 4 50 7 0 0 20 0 1";
-        assert_eq!(used(stat, &[66]), Some(57));
-        assert_eq!(used(stat, &[67]), None);
+    fn ticks_of_a_session_are_told_from_those_of_others() {
+        let stat = |pid: u32, flags: u32| {
+            format!("{pid} (a (b) c) S 1 77 66 0 -1 {flags} 1 2 3 4 50 7 1000 200 20 0 1")
+        };
+        assert_eq!(used(&stat(77, 4_194_560), &[66]), Some((57, true)));
+        assert_eq!(used(&stat(77, 4_194_560), &[67]), Some((1257, false)));
+        assert_eq!(used(&stat(77, 0x20_0040), &[67]), None, "a kernel thread");
+        assert_eq!(used(&stat(std::process::id(), 0), &[67]), None, "ourselves");
         assert_eq!(used("nonsense", &[66]), None);
     }
 
