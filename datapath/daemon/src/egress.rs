@@ -93,6 +93,11 @@ impl WorkerEgress {
         self.wake_others();
     }
 
+    /// Frames and super-frames written since the last call.
+    pub(crate) fn take_written(&mut self) -> usize {
+        std::mem::take(&mut self.queues.written)
+    }
+
     fn wake_others(&mut self) {
         for (waker, handed) in self.wakers.iter().zip(&mut self.handed) {
             if std::mem::take(handed) {

@@ -85,6 +85,8 @@ pub(crate) struct Queues {
     full: u64,
     /// Ports that another worker sends to.
     through: BTreeMap<PortId, u16>,
+    /// Calls of [`Self::send`], until somebody takes them.
+    pub(crate) written: usize,
     /// Ports that failed since the last [`Self::take_failed`].
     failed: Vec<(PortId, io::Error)>,
 }
@@ -103,6 +105,7 @@ impl Queues {
             waiting,
             full: 0,
             through: BTreeMap::new(),
+            written: 0,
             failed,
         })
     }
@@ -264,6 +267,7 @@ impl Queues {
 
     /// Sends a frame given in pieces; the caller counts it.
     pub(crate) fn send(&mut self, port: PortId, header: vnet::Header, parts: &[&[u8]]) -> Sent {
+        self.written += 1;
         let mut sent = self.try_send(port, header, parts);
         if sent == Sent::Full {
             self.flush_port(port);

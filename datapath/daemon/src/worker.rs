@@ -249,7 +249,7 @@ impl Worker {
 
     fn wait(&mut self, frames: usize) {
         let sleep = self.sleep();
-        if self.pace.gather(frames, self.egress.now.mono) {
+        if self.pace.gather(frames, self.egress.take_written(), self.egress.now.mono) {
             self.poll(Duration::ZERO);
             return;
         }

@@ -1,4 +1,4 @@
-//! Bulk transfers that have to complete; their speed is printed, not judged.
+//! Bulk transfers that have to complete; their speed is printed, not judged. And what a service costs that idles.
 
 use pontoon_netns_tests::{Setup, World, run, xml};
 
@@ -61,4 +61,32 @@ fn bulk_transfers_complete_with_one_worker() {
 #[test]
 fn bulk_transfers_complete_with_two_workers() {
     measured(2);
+}
+
+/// Nanoseconds the threads of a process have run. Its own time, so what else the machine does adds nothing.
+fn ran(pid: u32) -> u64 {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("threads").flatten();
+    let ran = threads.map(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).expect("schedstat");
+        text.split_whitespace().next().and_then(|nanos| nanos.parse::<u64>().ok()).expect("a number")
+    });
+    ran.sum()
+}
+
+#[test]
+fn an_idle_service_sleeps_though_it_spins_after_traffic() {
+    const WATCHED: std::time::Duration = std::time::Duration::from_secs(3);
+    let setup = Setup { workers: 2, tools: &["ping"], ..Setup::default() };
+    let Some(mut world) = World::new(&setup) else { return };
+    world.start_network("natntw", &xml::natntw());
+    let _ = world.guest("g1", "natntw", "eth0", "52:54:00:d7:8d:61");
+    assert!(world.pings("g1", "203.0.113.80"));
+    let processes = [world.datapaths(), vec![world.daemon_pid()]].concat();
+    assert_eq!(processes.len(), 2);
+    let before: u64 = processes.iter().copied().map(ran).sum();
+    std::thread::sleep(WATCHED);
+    let after: u64 = processes.iter().copied().map(ran).sum();
+    let share = (after - before) as f64 / WATCHED.as_nanos() as f64;
+    println!("idle: {:.3} % of a processor", share * 100.0);
+    assert!(share < 0.01, "{:.2} % of a processor", share * 100.0);
 }

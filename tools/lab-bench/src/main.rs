@@ -33,7 +33,7 @@ struct Args {
     /// Rounds; 5 by default, 1 with --quick.
     #[arg(short, long)]
     rounds: Option<usize>,
-    /// Seconds of each measurement; 3 by default, 1 with --quick.
+    /// Seconds of each measurement; 3 by default, 0.7 with --quick.
     #[arg(short, long)]
     seconds: Option<f64>,
     /// The reference and pontoon, a few metrics, within a minute; for CI, never fails on a figure.
@@ -45,6 +45,9 @@ struct Args {
     /// Writes performance.md, .json and .svg into this directory.
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
+    /// Measures nothing, but puts the JSON of earlier runs of the same commit together.
+    #[arg(long, value_name = "JSON", num_args = 1..)]
+    merge: Vec<PathBuf>,
     /// Every measurement as it is made.
     #[arg(long)]
     verbose: bool,
@@ -71,18 +74,45 @@ fn run(args: &Args) -> anyhow::Result<()> {
         netns::remove_leftovers()?.iter().for_each(|name| println!("removed {name}"));
         return Ok(());
     }
+    if let Some((first, others)) = args.merge.split_first() {
+        let (results, machine) = merge(first, others)?;
+        return report(args, &results, &machine);
+    }
     sys::catch_signals();
     let plan = plan(args)?;
     let begin = Instant::now();
     let results = plan.run(|step, figures| watch(args.verbose, step, figures));
-    print!("{}", table::plain(&results, table::Kind::Main));
-    print!("{}", table::plain(&results, table::Kind::Cost));
-    results.notes.iter().for_each(|note| println!("note: {note}"));
+    let machine = Machine::read(args.write.as_deref().unwrap_or(Path::new(".")));
+    report(args, &results, &machine)?;
     println!("{:.0} s", begin.elapsed().as_secs_f64());
-    if let Some(directory) = &args.write {
-        write(&results, &plan, directory)?;
-    }
     Ok(())
+}
+
+fn merge(first: &Path, others: &[PathBuf]) -> anyhow::Result<(Results, Machine)> {
+    let read = |path: &Path| {
+        let text = std::fs::read_to_string(path)?;
+        json::parse(&serde_json::from_str(&text)?)
+    };
+    let (mut results, machine) = read(first).with_context(|| first.display().to_string())?;
+    for path in others {
+        let (more, other) = read(path).with_context(|| path.display().to_string())?;
+        if other.facts() != machine.facts() {
+            bail!("{} is of another machine, commit or day than {}", path.display(), first.display());
+        }
+        results.merge(more);
+    }
+    results.sort();
+    Ok((results, machine))
+}
+
+fn report(args: &Args, results: &Results, machine: &Machine) -> anyhow::Result<()> {
+    print!("{}", table::plain(results, table::Kind::Main));
+    print!("{}", table::plain(results, table::Kind::Cost));
+    results.notes.iter().for_each(|note| println!("note: {note}"));
+    match &args.write {
+        Some(directory) => write(results, machine, directory),
+        None => Ok(()),
+    }
 }
 
 fn plan(args: &Args) -> anyhow::Result<Plan> {
@@ -97,13 +127,14 @@ fn plan(args: &Args) -> anyhow::Result<Plan> {
     if metrics.is_empty() {
         metrics = if args.quick { Metric::QUICK.to_vec() } else { Metric::ALL.to_vec() };
     }
-    let seconds = args.seconds.unwrap_or(if args.quick { 1.0 } else { 3.0 });
+    let seconds = args.seconds.unwrap_or(if args.quick { 0.7 } else { 3.0 });
     Ok(Plan {
         modes: modes.collect::<Result<_, _>>()?,
         targets: targets(args)?,
         metrics,
         rounds: args.rounds.unwrap_or(if args.quick { 1 } else { 5 }),
         time: Duration::try_from_secs_f64(seconds).context("--seconds")?,
+        tries: if args.quick { 1 } else { 4 },
     })
 }
 
@@ -172,17 +203,16 @@ fn watch(verbose: bool, step: &Step<'_>, figures: &[Figure]) {
     }
 }
 
-fn write(results: &Results, plan: &Plan, directory: &Path) -> anyhow::Result<()> {
+fn write(results: &Results, machine: &Machine, directory: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(directory)?;
-    let machine = Machine::read(directory);
     let file = |name: &str, text: &str| {
         let path = directory.join(name);
         std::fs::write(&path, text).with_context(|| path.display().to_string())?;
         println!("wrote {}", path.display());
         anyhow::Ok(())
     };
-    file("performance.md", &document::render(results, plan, &machine, "performance.svg"))?;
-    file("performance.json", &format!("{:#}\n", json::render(results, &machine)))?;
+    file("performance.md", &document::render(results, machine, "performance.svg"))?;
+    file("performance.json", &format!("{:#}\n", json::render(results, machine)))?;
     file("performance.svg", &chart::svg(results))
 }
 

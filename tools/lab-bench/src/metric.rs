@@ -61,8 +61,46 @@ impl Metric {
         Self::Loaded,
         Self::Idle,
     ];
+    /// Every column, in the order they are shown.
+    pub const COLUMNS: [&str; 35] = [
+        "tcp1 Gb/s",
+        "tcp4 Gb/s",
+        "tcp16 Gb/s",
+        "tcp-mtu Gb/s",
+        "udp64 kpps",
+        "udp64 loss",
+        "udp64 64fl kpps",
+        "udp64 64fl loss",
+        "udp noloss kpps",
+        "rr/s",
+        "p50 us",
+        "p99 us",
+        "p99.9 us",
+        "conn/s",
+        "loaded p50 us",
+        "loaded p99 us",
+        "tcp1 switch cores",
+        "tcp1 all cores",
+        "tcp1 ms/Gbit",
+        "tcp4 switch cores",
+        "tcp4 all cores",
+        "tcp4 ms/Gbit",
+        "udp switch cores",
+        "udp all cores",
+        "udp us/packet",
+        "udp-flows switch cores",
+        "udp-flows all cores",
+        "udp-flows us/packet",
+        "rr switch cores",
+        "rr all cores",
+        "rr us/request",
+        "crr switch cores",
+        "crr all cores",
+        "crr us/connection",
+        "idle switch %",
+    ];
     /// Fast and telling.
-    pub const QUICK: [Self; 4] = [Self::Tcp1, Self::Udp, Self::Requests, Self::Connections];
+    pub const QUICK: [Self; 5] = [Self::Tcp1, Self::Udp, Self::Requests, Self::Connections, Self::Loaded];
 
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -10,9 +10,7 @@ use crate::target::Target;
 
 /// Processors that others may use during a measurement.
 const DISTURBED: f64 = 0.05;
-/// How often a measurement is made in the hope of a quiet one.
-const TRIES: usize = 4;
-/// How long each waits for quiet.
+/// How long a measurement waits for quiet.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What to measure.
@@ -23,6 +21,8 @@ pub struct Plan {
     pub metrics: Vec<Metric>,
     pub rounds: usize,
     pub time: Duration,
+    /// How often a measurement is made in the hope that no other process disturbs it.
+    pub tries: usize,
 }
 
 /// Figures of one target in one round, by column.
@@ -140,8 +140,10 @@ impl Plan {
     /// Measures again where other processes used the processors, in the hope that they end.
     fn undisturbed(&self, lab: &Lab, metric: Metric) -> anyhow::Result<Measured> {
         let mut least = Measured { others: f64::INFINITY, ..Measured::default() };
-        for _ in 0..TRIES {
-            lab.wait_quiet(PATIENCE);
+        for _ in 0..self.tries.max(1) {
+            if self.tries > 1 {
+                lab.wait_quiet(PATIENCE);
+            }
             let measured = metric.measure(lab, self.time)?;
             if measured.others < least.others {
                 least = measured;
@@ -151,6 +153,51 @@ impl Plan {
             }
         }
         Ok(least)
+    }
+}
+
+impl Results {
+    /// Adds the rounds of another run. Ratios stay those of one run: a round has empty rows for targets it did not
+    /// measure.
+    pub fn merge(&mut self, other: Self) {
+        for (mode, rows) in other.modes {
+            let at = self.modes.iter().position(|(known, _)| *known == mode).unwrap_or_else(|| {
+                self.modes.push((mode, Vec::new()));
+                self.modes.len() - 1
+            });
+            if let Some((_, mine)) = self.modes.get_mut(at) {
+                merge_rows(mine, rows);
+            }
+        }
+        self.columns = Metric::COLUMNS
+            .into_iter()
+            .filter(|column| self.columns.contains(column) || other.columns.contains(column))
+            .collect();
+        other.notes.iter().for_each(|text| note(self, text));
+    }
+
+    /// Targets in the order they are known in, others behind them.
+    pub fn sort(&mut self) {
+        let place = |name: &str| {
+            Target::PEERS.iter().position(|target| target.name() == name).unwrap_or(Target::PEERS.len())
+        };
+        for (_, rows) in &mut self.modes {
+            rows.sort_by_key(|(name, _)| place(name));
+        }
+    }
+}
+
+fn merge_rows(mine: &mut Vec<Rounds>, others: Vec<Rounds>) {
+    let before = mine.iter().map(|(_, rows)| rows.len()).max().unwrap_or(0);
+    for (name, rows) in others {
+        let at = mine.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
+            mine.push((name, Vec::new()));
+            mine.len() - 1
+        });
+        if let Some((_, known)) = mine.get_mut(at) {
+            known.resize_with(before, Row::new);
+            known.extend(rows);
+        }
     }
 }
 
@@ -223,5 +270,26 @@ mod tests {
     fn an_even_number_of_values_has_a_median_between() {
         assert_eq!(median(&[4.0, 1.0]), Some(2.5));
         assert_eq!(median(&[]), None);
+    }
+
+    #[test]
+    fn merged_rounds_keep_their_reference() {
+        let rows = |name: &str, value: f64| (name.to_owned(), vec![Row::from([("rr/s", value)])]);
+        let run = |rows: Vec<Rounds>| Results {
+            modes: vec![(Mode::L2, rows)],
+            columns: vec!["rr/s"],
+            notes: Vec::new(),
+        };
+        let mut all = run(vec![rows("pontoon", 30.0), rows("bridge-nft", 10.0)]);
+        all.merge(run(vec![rows("bridge-nft", 100.0), rows("vde", 50.0)]));
+        all.sort();
+        let (_, merged) = &all.modes[0];
+        assert_eq!(
+            merged.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+            ["bridge-nft", "vde", "pontoon"]
+        );
+        let ratio =
+            |index: usize| Cell::of(&merged[index].1, Some(&merged[0].1), "rr/s").expect("filled").ratio;
+        assert_eq!((ratio(1), ratio(2)), (Some(0.5), Some(3.0)));
     }
 }

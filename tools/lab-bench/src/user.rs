@@ -55,6 +55,7 @@ pub fn run(wish: &Wish) -> anyhow::Result<()> {
         metrics: Metric::QUICK.to_vec(),
         rounds: wish.rounds,
         time: Duration::from_secs_f64(wish.seconds),
+        tries: 2,
     };
     let results = plan.run(|step, _| progress(step.done, step.all, &name(step)));
     finish(&results, wish.json)

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+const FACTS: [&str; 6] = ["kernel", "architecture", "processors", "memory", "commit", "date"];
+
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
     facts: BTreeMap<&'static str, String>,
@@ -25,6 +27,12 @@ impl Machine {
         facts.insert("date", jiff::Timestamp::now().strftime("%Y-%m-%d").to_string());
         facts.retain(|_, value| !value.is_empty());
         Self { facts }
+    }
+
+    /// As it was written; facts that are not known are left out.
+    pub(crate) fn of<'a>(facts: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let known = |fact: &str| FACTS.into_iter().find(|known| *known == fact);
+        Self { facts: facts.filter_map(|(fact, value)| Some((known(fact)?, value.to_owned()))).collect() }
     }
 
     #[must_use]

@@ -11,7 +11,9 @@ use crate::target::REFERENCE;
 
 /// Columns of the main table: the issue of speed; the others are of cost.
 pub(crate) fn is_main(column: &str) -> bool {
-    !["cores", "us/packet", "ms/Gbit", "us/request", "us/connection"].iter().any(|end| column.ends_with(end))
+    !["cores", "switch %", "us/packet", "ms/Gbit", "us/request", "us/connection"]
+        .iter()
+        .any(|end| column.ends_with(end))
 }
 
 /// Columns that a mode's rows have filled, in order.
