@@ -47,6 +47,8 @@ impl Machine {
             "console=ttyS0 quiet panic=-1 nokaslr mitigations=off tsc=reliable no_timer_check random.trust_cpu=on \
              net.ifnames=0 guest={name}"
         );
+        // Shared, as vhost-user needs it.
+        let memory = format!("memory-backend-memfd,id=ram,size={MEMORY}M,share=on");
         let (kernel, initramfs) = (text(&image.kernel), text(&image.initramfs));
         let console = format!("file:{}", text(&place("console")));
         let (commands, monitor) = (socket("commands"), socket("qmp"));
@@ -55,7 +57,9 @@ impl Machine {
             "-name",
             name,
             "-M",
-            "q35,usb=off,smbus=off,sata=off",
+            "q35,usb=off,smbus=off,sata=off,memory-backend=ram",
+            "-object",
+            &memory,
             "-accel",
             "tcg",
             "-cpu",
@@ -85,7 +89,10 @@ impl Machine {
         .map(str::to_owned)
         .into();
         for (number, (nic, mac)) in nics.iter().enumerate() {
-            let (netdev, device) = (nic.netdev(number), Nic::device(number, mac, None));
+            let (netdev, device) = (nic.netdev(number), nic.device(number, mac, None));
+            if let Some((chardev, _)) = nic.socket(number) {
+                words.extend(["-chardev".into(), chardev]);
+            }
             words.extend(["-netdev".into(), netdev.to_string(), "-device".into(), device.to_string()]);
         }
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -175,8 +182,11 @@ impl Machine {
     pub fn hot_plug(&mut self, nic: &Nic, mac: &str) {
         let number = self.nics;
         self.nics += 1;
+        if let Some((_, chardev)) = nic.socket(number) {
+            self.ask("chardev-add", &chardev);
+        }
         self.ask("netdev_add", &nic.netdev(number));
-        self.ask("device_add", &Nic::device(number, mac, Some("port0")));
+        self.ask("device_add", &nic.device(number, mac, Some("port0")));
     }
 
     fn ask(&mut self, command: &str, arguments: &Value) {

@@ -107,6 +107,28 @@ fn over_taps_that_qemu_holds() {
 }
 
 #[test]
+fn over_vhost_user() {
+    let Some((world, image)) = stage() else { return };
+    let count = std::cell::Cell::new(0);
+    let (mut one, mut two) = play(&world, &image, |network, _, mac| {
+        let socket = world.path(&format!("vhost-{}", count.replace(count.get() + 1)));
+        let domain = if mac == MAC1 { "node-1" } else { "node-2" };
+        let path = socket.to_string_lossy().into_owned();
+        let words =
+            ["attach-interface", domain, "network", network, "--kind", "vhostuser", "--socket", &path];
+        let _ = world.works(&[&words[..], &["--mac", mac]].concat());
+        Nic::VhostUser(socket)
+    });
+    let (first, second) = (one.address("eth0"), two.address("eth0"));
+    one.qemu().signal(rustix::process::Signal::STOP);
+    assert!(world.pings("host", &second), "the other one answers");
+    one.qemu().signal(rustix::process::Signal::CONT);
+    until("it goes on", 20, || world.pings("host", &first).then_some(()));
+    drop(one);
+    assert!(world.pings("host", &second));
+}
+
+#[test]
 fn by_the_bridge_helper() {
     let Some((world, image)) = stage() else { return };
     let helper = helper(&world, "allow virbr1\nallow virbr2\n");
