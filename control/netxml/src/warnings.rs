@@ -1,7 +1,7 @@
 //! What is accepted but does nothing, and what can not run.
 
 use crate::error::{Class, Error};
-use crate::{DnsmasqOption, Mode, Network, VirtualPortKind};
+use crate::{DnsmasqOption, Mode, Network, PortGroup, VirtualPortKind};
 
 type Present = fn(&Network) -> bool;
 
@@ -13,13 +13,21 @@ const NOT_ACTING: &[(&str, Present)] = &[
     ("<vlan>", |n| n.vlan.is_some()),
     ("<bandwidth>", |n| n.bandwidth.is_some()),
     ("<virtualport>", |n| n.virtualport.is_some()),
-    ("<portgroup>", |n| !n.portgroups.is_empty()),
+    ("a <portgroup> without default='yes'", |n| n.portgroups.iter().any(|group| !group.default)),
+    ("<vlan>, <bandwidth> or <virtualport> of a <portgroup>", |n| n.portgroups.iter().any(has_idle_parts)),
     ("an <ip> of IPv6", |n| n.ips.iter().any(|ip| ip.address.is_ipv6())),
     ("a <route> of IPv6", |n| n.routes.iter().any(|route| route.address.is_ipv6())),
     ("<tftp>", |n| n.ips.iter().any(|ip| ip.tftp_root.is_some())),
     ("<dhcp> of an IPv6 address", |n| n.ips.iter().any(|ip| ip.has_dhcp() && ip.address.is_ipv6())),
-    ("trustGuestRxFilters", |n| n.trust_guest_rx_filters.is_some()),
+    ("trustGuestRxFilters", |n| {
+        let groups = n.portgroups.iter().map(|group| group.trust_guest_rx_filters);
+        n.trust_guest_rx_filters.is_some() || groups.into_iter().any(|filters| filters.is_some())
+    }),
 ];
+
+fn has_idle_parts(group: &PortGroup) -> bool {
+    group.vlan.is_some() || group.bandwidth.is_some() || group.virtualport.is_some()
+}
 
 impl Network {
     /// The names of elements that are accepted and kept but have no effect yet.
@@ -96,6 +104,20 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `<port isolated>` of the default group acts, so a group that says no more is not warned about.
+    #[test]
+    fn only_what_a_portgroup_does_not_do_is_named() {
+        let named = |group: PortGroup| Network { portgroups: vec![group], ..Network::default() }.not_acting();
+        let acting = PortGroup { default: true, port_isolated: Some(true), ..PortGroup::default() };
+        assert!(named(acting.clone()).is_empty());
+        assert_eq!(
+            named(PortGroup { default: false, ..acting.clone() }),
+            ["a <portgroup> without default='yes'"]
+        );
+        let filtered = PortGroup { trust_guest_rx_filters: Some(true), ..acting };
+        assert_eq!(named(filtered), ["trustGuestRxFilters"]);
+    }
 
     /// The list in the README is this one, and shrinks with it.
     #[test]

@@ -81,7 +81,7 @@ const WIDE: Kinds = Kinds { old: false, hubs: true, wide: true };
 const OLD: Kinds = Kinds { old: true, hubs: true, wide: false };
 /// An echo of a lost root may go round until it is 20 s old; before that the root is missed, after that ports open.
 const RAPID_MOST: u64 = 30;
-/// Nanoseconds in which loops may be open in all of a plan. Of 120,000 random ones two needed over 100 ms.
+/// Nanoseconds in which loops may be open in all of a plan. Nearly all need less than 100 ms; two were seen with 1 to 2 s.
 const LOOPED_MOST: u64 = 3 * Time::SECOND;
 
 fn cases() -> u32 {
