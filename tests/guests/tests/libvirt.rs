@@ -73,6 +73,13 @@ impl<'a> Session<'a> {
     }
 }
 
+/// A guest outlives libvirtd: a test that failed must not leave one.
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        let _ = self.virsh(&["destroy", "node-1"]);
+    }
+}
+
 fn domain(kernel: &Path, initramfs: &Path) -> String {
     format!(
         "<domain type='qemu'><name>node-1</name><memory unit='MiB'>160</memory><vcpu>1</vcpu>
