@@ -1,0 +1,78 @@
+//! What ports of a bridge may do to each other, seen by guests' traffic.
+
+use pontoon_netns_tests::{Setup, World, send_frame, until, xml};
+
+const MAC1: &str = "52:54:00:d7:8d:61";
+const MAC2: &str = "52:54:00:c6:3c:03";
+const GATEWAY: &str = "192.168.110.1";
+
+/// Two guests with leases on a network defined as `hostntw` with `change` made.
+fn two_guests(tools: &'static [&'static str], change: (&str, &str)) -> Option<(World, String)> {
+    let mut world = World::new(&Setup { tools, ..Setup::default() })?;
+    let definition = xml::hostntw().replace(change.0, change.1);
+    assert!(definition.contains(change.1), "{definition}");
+    world.start_network("hostntw", &definition);
+    let _ = world.guest("g1", "hostntw", "eth0", MAC1);
+    let second = world.guest("g2", "hostntw", "eth0", MAC2);
+    Some((world, second))
+}
+
+/// An Ethernet frame from the first guest to `to`, marked by its protocol.
+fn marked(to: [u8; 6], protocol: u16) -> Vec<u8> {
+    let from = [0x52, 0x54, 0, 0xd7, 0x8d, 0x61];
+    [&to[..], &from, &protocol.to_be_bytes(), &[0; 46]].concat()
+}
+
+#[test]
+fn isolated_ports_reach_the_host_and_not_each_other() {
+    let isolated = ("  <bridge", "  <port isolated='yes'/>\n  <bridge");
+    let Some((world, second)) = two_guests(&["ping"], isolated) else { return };
+    assert!(world.pings("g1", GATEWAY) && world.pings("g2", GATEWAY));
+    assert!(!world.pings_once("g1", &second), "from one isolated port to another");
+}
+
+#[test]
+fn a_link_that_is_set_down_carries_nothing_until_it_is_up() {
+    let Some((world, second)) = two_guests(&["ping"], ("stp='on'", "stp='on'")) else { return };
+    let virsh = world.program("virsh");
+    let set = |state: &str| {
+        let said = virsh.run(&["domif-setlink", "g2", "eth0", state]);
+        assert_eq!(said.out, "Device updated successfully\n\n", "{}", said.err);
+    };
+    assert!(world.pings("g1", &second));
+    set("down");
+    assert!(!world.pings_once("g1", &second), "the link is down");
+    set("up");
+    until("the guest is reached again", 10, || world.pings_once("g1", &second).then_some(()));
+}
+
+#[test]
+fn with_a_static_table_unknown_addresses_are_not_flooded() {
+    let tools = &["ping", "tshark"];
+    let managed = ("delay='0'/>", "delay='0' macTableManager='libvirt'/>");
+    let Some((world, second)) = two_guests(tools, managed) else { return };
+    assert!(world.pings("g1", &second), "addresses of guests are in the table");
+    let capture = world.capture("g2", "eth0");
+    send_frame(&world.ns("g1"), "eth0", &marked([0x52, 0x54, 0, 1, 2, 3], 0x88b5));
+    send_frame(&world.ns("g1"), "eth0", &marked([0xff; 6], 0x88b6));
+    let seen = capture.finish(&["eth.type == 0x88b5", "eth.type == 0x88b6"]);
+    let lines: Vec<usize> = seen.iter().map(|lines| lines.lines().count()).collect();
+    assert_eq!(lines, [0, 1], "{seen:?}");
+}
+
+#[test]
+fn hairpin_gives_a_port_its_own_frames_back() {
+    let Some(mut world) = World::new(&Setup { tools: &["tshark"], ..Setup::default() }) else { return };
+    world.start_network("hostntw", &xml::hostntw());
+    let _ = world.guest("g1", "hostntw", "eth0", MAC1);
+    let brctl = world.program("brctl");
+    let broadcast_returns = |protocol: u16| {
+        let capture = world.capture("g1", "eth0");
+        send_frame(&world.ns("g1"), "eth0", &marked([0xff; 6], protocol));
+        capture.finish(&[&format!("eth.type == {protocol}")])[0].lines().count() - 1
+    };
+    assert_eq!(broadcast_returns(0x88b5), 0);
+    let said = brctl.run(&["hairpin", "virbr2", "eth0", "on"]);
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+    assert_eq!(broadcast_returns(0x88b6), 1);
+}
