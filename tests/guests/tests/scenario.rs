@@ -100,7 +100,7 @@ fn over_taps_that_qemu_holds() {
     drop(machines);
     world.ip("host", "link del tap0");
     until("what hung on a device goes with it", 20, || {
-        world.pontoon(&["domiflist", "node-1"]).err.contains("Domain not found").then_some(())
+        world.pontoon(&["domiflist", "node-1"]).err.contains("failed to get domain 'node-1'").then_some(())
     });
     assert!(world.works(&["detach-interface", "node-2", "network", "--mac", MAC3]).contains("detached"));
     assert!(world.ip("host", "link").contains("tap2"), "the device is not pontoon's to remove");
