@@ -82,6 +82,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let plan = plan(args)?;
     let begin = Instant::now();
     let results = plan.run(|step, figures| watch(args.verbose, step, figures));
+    // The commit is looked up from there, so it has to exist.
+    args.write.iter().try_for_each(std::fs::create_dir_all)?;
     let machine = Machine::read(args.write.as_deref().unwrap_or(Path::new(".")));
     report(args, &results, &machine)?;
     println!("{:.0} s", begin.elapsed().as_secs_f64());
