@@ -10,12 +10,10 @@ const EVERY: Duration = Duration::from_millis(2);
 const MAC2: &str = "52:54:00:c6:3c:03";
 const GATEWAY: &str = "192.168.110.1";
 
-/// Two guests with leases on a network defined as `hostntw` with `change` made.
-fn two_guests(tools: &'static [&'static str], change: (&str, &str)) -> Option<(World, String)> {
+/// Two guests with leases on network `hostntw`, and the second one's address.
+fn two_guests(tools: &'static [&'static str], definition: &str) -> Option<(World, String)> {
     let mut world = World::new(&Setup { tools, ..Setup::default() })?;
-    let definition = xml::hostntw().replace(change.0, change.1);
-    assert!(definition.contains(change.1), "{definition}");
-    world.start_network("hostntw", &definition);
+    world.start_network("hostntw", definition);
     let _ = world.guest("g1", "hostntw", "eth0", MAC1);
     let second = world.guest("g2", "hostntw", "eth0", MAC2);
     Some((world, second))
@@ -28,15 +26,15 @@ fn marked(to: [u8; 6], protocol: u16) -> Vec<u8> {
 
 #[test]
 fn isolated_ports_reach_the_host_and_not_each_other() {
-    let isolated = ("  <bridge", "  <port isolated='yes'/>\n  <bridge");
-    let Some((world, second)) = two_guests(&["ping"], isolated) else { return };
+    let isolated = xml::hostntw().replace("  <bridge", "  <port isolated='yes'/>\n  <bridge");
+    let Some((world, second)) = two_guests(&["ping"], &isolated) else { return };
     assert!(world.pings("g1", GATEWAY) && world.pings("g2", GATEWAY));
     assert!(!world.pings_once("g1", &second), "from one isolated port to another");
 }
 
 #[test]
 fn a_link_that_is_set_down_carries_nothing_until_it_is_up() {
-    let Some((world, second)) = two_guests(&["ping"], ("stp='on'", "stp='on'")) else { return };
+    let Some((world, second)) = two_guests(&["ping"], &xml::hostntw()) else { return };
     let virsh = world.program("virsh");
     let set = |state: &str| {
         let said = virsh.run(&["domif-setlink", "g2", "eth0", state]);
@@ -52,8 +50,8 @@ fn a_link_that_is_set_down_carries_nothing_until_it_is_up() {
 #[test]
 fn with_a_static_table_unknown_addresses_are_not_flooded() {
     let tools = &["ping", "tshark"];
-    let managed = ("delay='0'/>", "delay='0' macTableManager='libvirt'/>");
-    let Some((world, second)) = two_guests(tools, managed) else { return };
+    let managed = xml::hostntw().replace("delay='0'/>", "delay='0' macTableManager='libvirt'/>");
+    let Some((world, second)) = two_guests(tools, &managed) else { return };
     assert!(world.pings("g1", &second), "addresses of guests are in the table");
     let capture = world.capture("g2", "eth0");
     send_frame(&world.ns("g1"), "eth0", &marked([0x52, 0x54, 0, 1, 2, 3], 0x88b5));
