@@ -77,7 +77,7 @@ fn answer(mut stream: TcpStream, from: SocketAddr) -> io::Result<()> {
 /// # Errors
 /// As the connection.
 pub fn http_get(stream: &mut TcpStream, path: &str) -> io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(stream.read_timeout()?.unwrap_or(PATIENCE)))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();

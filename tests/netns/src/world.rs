@@ -81,7 +81,7 @@ impl World {
         };
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("pt{}{}", std::process::id(), letter(COUNT.fetch_add(1, Ordering::Relaxed)));
-        let dir = std::env::temp_dir().join(&prefix);
+        let dir = scratch().join(&prefix);
         fs::create_dir_all(&dir).expect("directory of the test");
         let mut world = Self {
             prefix,
@@ -254,7 +254,7 @@ impl World {
     /// When it does not.
     pub fn start_daemon(&mut self) {
         let mut daemon = Proc::start(&self.daemon_words(), &self.path("daemon.log"));
-        daemon.wait_said("pontoon: ready", 15);
+        daemon.wait_said("pontoon: ready", 60);
         self.daemon = Some(daemon);
         self.note_datapaths();
     }
@@ -579,6 +579,14 @@ pub fn bound_address(client: &mut Proc) -> String {
     let line = said.lines().find(|line| line.starts_with("event bound")).unwrap_or_default();
     let word = line.split(' ').find_map(|word| word.strip_prefix("ip="));
     word.unwrap_or_else(|| panic!("no address in '{line}'")).to_owned()
+}
+
+/// Where tests keep their files: in memory if there is such a place, as a busy disk holds up whoever syncs for tens of
+/// seconds.
+fn scratch() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    let asked = std::env::var_os("TMPDIR").is_some();
+    if memory.is_dir() && !asked { memory.to_owned() } else { std::env::temp_dir() }
 }
 
 /// Letters, so that names stay short: an interface or a namespace of another test is never meant.

@@ -52,7 +52,10 @@ fn add_far(world: &World) {
 fn seen_as(world: &World, which: &str, server: &str) -> Option<(String, u16)> {
     let target = SocketAddr::new(server.parse().expect("address"), 80);
     let body = in_netns(&world.ns(which), || {
-        let mut stream = TcpStream::connect_timeout(&target, Duration::from_millis(900))?;
+        let patience = Duration::from_millis(900);
+        let mut stream = TcpStream::connect_timeout(&target, patience)?;
+        // One made just before the host's address changes hears nothing any more.
+        stream.set_read_timeout(Some(patience))?;
         http_get(&mut stream, "/")
     });
     let text = String::from_utf8(body.ok()?).expect("text");
@@ -194,6 +197,13 @@ fn echoes(client: (&str, u16), server: (&str, SocketAddr), stop: &AtomicBool) ->
     })
 }
 
+/// What `ping` says it sent, and what came.
+fn counts(said: &str) -> (u32, u32) {
+    let line = said.lines().find(|line| line.contains(" packets transmitted, ")).unwrap_or_default();
+    let number = |word: &str| line.split_once(word)?.0.split([' ', ',']).next_back()?.parse().ok();
+    (number(" packets transmitted").unwrap_or(0), number(" received").unwrap_or(0))
+}
+
 /// One connection, kept as ssh keeps one: lines there and back.
 fn session(client: &str, target: SocketAddr, stop: &AtomicBool) -> u32 {
     use std::io::{Read, Write};
@@ -257,9 +267,9 @@ fn the_hosts_own_packets_neither_go_missing_nor_come_twice() {
         for (id, size) in [("61234", "56"), ("7", "56"), ("61235", "3000")] {
             let said = ping(id, size);
             // A guest that asks the same with the same id at the same time is answered in the host's hearing.
-            let exact =
-                said.contains("150 packets transmitted, 150 received,") && !said.contains("duplicates");
-            assert!(exact || id == "61234" && said.contains(" 150 received,"), "{id}: {said}");
+            let (sent, came) = counts(&said);
+            let exact = (sent, came) == (150, 150) && !said.contains("duplicates");
+            assert!(exact || id == "61234" && came >= 150 && came >= sent, "{id}: {said}");
         }
         for _ in 0..20 {
             let dig = world.exec("host", &["dig", "+short", "+tries=1", "@203.0.113.1", "google.com"]);
@@ -268,7 +278,9 @@ fn the_hosts_own_packets_neither_go_missing_nor_come_twice() {
         let iperf = world.exec("host", &back).expect_ok("the host's iperf3");
         assert!(iperf.contains("\"bits_per_second\""));
         let guest = guest.join().expect("ping");
-        assert!(guest.contains(" 100 received,"), "{guest}");
+        // It hears the host's answers too, and has enough of them before it has asked as often.
+        let (sent, came) = counts(&guest);
+        assert!(came >= 100 && came >= sent, "{guest}");
         drop(ending);
         let results = [out, near, inward].map(|thread| thread.join().expect("echoes"));
         (results, [ssh_out, ssh_in].map(|thread| thread.join().expect("session")))
