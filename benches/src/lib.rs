@@ -1,6 +1,8 @@
 //! The engine with one worker, ready to be measured: neighbours known, addresses learned, sessions open.
 
 pub mod coalesce;
+pub mod guests;
+pub mod taps;
 
 use std::hint::black_box;
 use std::net::Ipv4Addr;

@@ -3,8 +3,11 @@
 use std::process::ExitCode;
 
 use pontoon_benches::coalesce::{self, Kind, counted_turns};
+use pontoon_benches::guests::{BATCH, vhost_user};
 use pontoon_benches::{Frame, Lab, Protocol, known_unicast, new_frames};
 use pontoon_sim::{GUEST_1, UPLINK};
+use pontoon_vhost::Features;
+use pontoon_vhost::features::{EVENT_IDX, MRG_RXBUF, RING_PACKED, VERSION_1};
 use pontoon_wire::frame::Packet;
 
 const SESSIONS: usize = 1024;
@@ -22,6 +25,9 @@ fn main() -> ExitCode {
     if let Some(kind) = Kind::named(&case) {
         counted_turns(&coalesce::frames(kind), count);
         return ExitCode::SUCCESS;
+    }
+    if let Some(kind) = case.strip_prefix("vhost-") {
+        return over_vhost(kind == "packed", count);
     }
     // "nat-out/4": as one of four workers.
     let (name, workers) = case
@@ -56,6 +62,22 @@ fn main() -> ExitCode {
         }
     }
     finish(&lab, count)
+}
+
+/// Frames from one guest to another, as the worker sees them: taken, decided upon, given, and a call for each batch.
+fn over_vhost(packed: bool, count: usize) -> ExitCode {
+    let bits = VERSION_1 | MRG_RXBUF | EVENT_IDX | if packed { RING_PACKED } else { 0 };
+    let Ok((mut worker, mut guests)) = vhost_user(Features(bits)) else { return ExitCode::FAILURE };
+    let mut sent = 0;
+    while sent < count {
+        guests.send();
+        if worker.counted_turn() != BATCH || guests.receive() != BATCH {
+            eprintln!("frames were lost after {sent}");
+            return ExitCode::FAILURE;
+        }
+        sent += BATCH;
+    }
+    ExitCode::SUCCESS
 }
 
 #[inline(never)]
