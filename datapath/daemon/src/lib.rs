@@ -17,6 +17,7 @@ mod outbox;
 mod pace;
 mod process;
 mod queues;
+mod reach;
 mod resolver;
 mod sandbox;
 mod service;

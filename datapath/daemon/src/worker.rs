@@ -16,10 +16,9 @@ use crate::handoff::{self, Inbound};
 use crate::mail::{Mail, Waker};
 use crate::pace::Pace;
 use crate::queues::{Queues, Token};
+use crate::reach::{BATCH, Reach};
 use crate::spin::Spinner;
 
-/// Frames read from one queue, or datagrams from one socket, before others get their turn.
-const BATCH: usize = 64;
 /// Letters read in one turn.
 const LETTERS: usize = 64;
 const EVENTS: usize = 64;
@@ -47,6 +46,7 @@ pub(crate) struct Worker {
     first: bool,
     spinner: Spinner,
     pace: Pace,
+    reach: Reach,
     buffer: Vec<u8>,
     /// Resolver sockets that have something.
     answering: Vec<u16>,
@@ -81,6 +81,7 @@ impl Worker {
             first: parts.first,
             spinner: Spinner::new(parts.spin),
             pace: Pace::new(parts.nap),
+            reach: Reach::default(),
             buffer: vec![0; BUFFER],
             answering: Vec::new(),
             running: true,
@@ -202,7 +203,8 @@ impl Worker {
 
     /// Runs a batch of frames to completion, one at a time.
     fn read_queue(&mut self, port: PortId, now: Now) -> usize {
-        for count in 0..BATCH {
+        let limit = self.reach.frames();
+        for count in 0..limit {
             match self.egress.queues.receive(port, &mut self.buffer) {
                 Received::Frame { vnet, length } => {
                     if let Some(frame) = self.buffer.get_mut(HEADROOM..HEADROOM + length) {
@@ -214,7 +216,7 @@ impl Worker {
             }
         }
         self.egress.queues.mark_ready(port);
-        BATCH
+        limit
     }
 
     fn read_resolvers(&mut self, now: Now) {
@@ -249,7 +251,9 @@ impl Worker {
 
     fn wait(&mut self, frames: usize) {
         let sleep = self.sleep();
-        if self.pace.gather(frames, self.egress.take_written(), self.egress.now.mono) {
+        let written = self.egress.take_written();
+        self.reach.learn(self.egress.queues.ready() > 0, frames, written);
+        if self.pace.gather(frames, written, self.egress.now.mono) {
             self.poll(Duration::ZERO);
             return;
         }

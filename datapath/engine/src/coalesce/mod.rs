@@ -30,14 +30,15 @@ pub use segment::segment;
 /// Segments of one super-frame; the kernel's GRO stops UDP there too.
 pub const MAX_SEGMENTS: u16 = 64;
 /// Frames that can wait.
-pub const FRAMES: usize = 512;
-/// Octets that can wait: a batch of 64 frames of 1500 octets more than twice.
+pub const FRAMES: usize = 1024;
+/// Octets that can wait: a batch of 64 frames of 1500 octets more than twice, 1024 small ones many times.
 pub const OCTETS: usize = 256 * 1024;
 /// Longer frames are not worth a copy and leave at once.
 pub const LONGEST: usize = 16 * 1024;
 
-/// Places of flows; two flows in one place only merge less.
-const PLACES: usize = 128;
+/// Places of flows, as a power of two; two flows in one place only merge less.
+const PLACE_BITS: u32 = 11;
+const PLACES: usize = 1 << PLACE_BITS;
 const NONE: u16 = u16::MAX;
 
 /// Which super-frames a port takes.
@@ -281,7 +282,7 @@ impl Coalescer {
 
 fn place(key: [u64; 2]) -> usize {
     let mixed = (key[0] ^ key[1].rotate_left(29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 57) as usize % PLACES
+    (mixed >> (u64::BITS - PLACE_BITS)) as usize % PLACES
 }
 
 /// One frame on its way out.
