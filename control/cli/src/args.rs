@@ -35,6 +35,8 @@ pub(crate) enum Verb {
     Status(JsonArgs),
     /// Build three networks and two guests in private namespaces and check that they work.
     Lab(LabArgs),
+    /// Run a command in a network of its own that needs no privilege: `pontoon run --user -- COMMAND`.
+    Run(crate::user::RunArgs),
     /// Measure this machine: two guests, pontoon and the kernel's bridge between them.
     Bench(crate::bench::BenchArgs),
     /// Print what makes a shell complete commands, networks, guests and bridges.
@@ -204,6 +206,7 @@ pub(crate) fn run(options: Options) -> ExitCode {
             workers: args.workers,
         })),
         Verb::Lab(args) => lab::run(&args),
+        Verb::Run(args) => crate::user::run(&args),
         Verb::Bench(args) => crate::bench::run(&args),
         Verb::NetXml(args) => net_xml::run(&args, options.quiet),
         Verb::Brctl(args) => brctl(socket, args.words),

@@ -13,6 +13,7 @@ mod outcome;
 mod run;
 mod signal;
 mod tables;
+mod user;
 mod verbs;
 mod vsh;
 mod xpath;

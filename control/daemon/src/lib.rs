@@ -54,3 +54,5 @@ pub use args::{DEFAULT_GROUP, DEFAULT_SESSION_BYTES, DaemonArgs};
 pub use document::preview;
 pub use helper::{BridgeHelperArgs, bridge_helper};
 pub use run::main;
+#[doc(hidden)]
+pub use sys::{open_tap, take_inherited};

@@ -23,7 +23,10 @@ const PACKET_FANOUT_FLAG_UNIQUEID: u32 = 0x2000;
 
 /// Takes ownership of a descriptor this process was started with: one without close-on-exec, which everything that is
 /// opened here has, so that nothing else owns it.
-pub(crate) fn take_inherited(fd: RawFd) -> io::Result<OwnedFd> {
+///
+/// # Errors
+/// For descriptors that are closed, standard streams or somebody's.
+pub fn take_inherited(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: F_GETFD takes no pointer and is sound for any number.
     let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
     check(flags)?;
@@ -46,7 +49,10 @@ pub(crate) fn open_handed_tap(name: &str, vnet_header: bool) -> io::Result<Owned
 }
 
 /// Opens `queues` queues of a new tap in the calling thread's network namespace. `EBUSY` when the name exists.
-pub(crate) fn open_tap(name: &str, queues: u16) -> io::Result<Vec<OwnedFd>> {
+///
+/// # Errors
+/// The kernel's.
+pub fn open_tap(name: &str, queues: u16) -> io::Result<Vec<OwnedFd>> {
     let mut fds = Vec::new();
     for queue in 0..queues.max(1) {
         let file = OpenOptions::new()

@@ -28,6 +28,7 @@ const LAYERS: &[Layer] = &[
     },
     layer("pontoon-vhost", &["pontoon-wire"], false),
     layer("pontoon-ports", &["pontoon-engine", "pontoon-vhost", "pontoon-wire"], false),
+    layer("pontoon-user", &["pontoon-ports", "pontoon-wire"], false),
     layer(
         "pontoon-datapath",
         &["pontoon-ports", "pontoon-vhost", "pontoon-engine", "pontoon-wire", "pontoon-proto"],
@@ -39,7 +40,14 @@ const LAYERS: &[Layer] = &[
     layer("pontoon-lab-bench", &[], false),
     layer(
         "pontoon",
-        &["pontoon-control", "pontoon-datapath", "pontoon-proto", "pontoon-netxml", "pontoon-lab-bench"],
+        &[
+            "pontoon-control",
+            "pontoon-datapath",
+            "pontoon-user",
+            "pontoon-proto",
+            "pontoon-netxml",
+            "pontoon-lab-bench",
+        ],
         false,
     ),
 ];

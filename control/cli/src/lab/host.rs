@@ -122,6 +122,13 @@ impl Netlink {
         self.ask(request)
     }
 
+    pub(crate) fn mtu(&mut self, device: &str, mtu: u32) -> io::Result<()> {
+        let mut request = Request::new(RTM_NEWLINK, 0);
+        request.link(self.index(device)?, false);
+        request.attribute(4, &mtu.to_ne_bytes());
+        self.ask(request)
+    }
+
     pub(crate) fn address(&mut self, device: &str, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
         let mut request = Request::new(RTM_NEWADDR, CREATE | REPLACE);
         request.bytes(&[libc::AF_INET as u8, prefix, 0, 0]);

@@ -4,10 +4,10 @@
 //! that started it. So whatever happens, nothing of it stays, and nothing of the machine is touched.
 
 mod guest;
-mod host;
+pub(crate) mod host;
 mod services;
 mod story;
-mod sys;
+pub(crate) mod sys;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};

@@ -1,0 +1,199 @@
+//! UDP: one socket for each endpoint of a guest, whomever it talks to (RFC 4787: endpoint-independent mapping), and
+//! answers only from addresses it has sent to (address-dependent filtering).
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use pontoon_wire::{icmp, ipv4};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+
+use crate::Flow;
+use crate::run::{Cx, UDP};
+use crate::side::first_octets;
+use crate::table::Table;
+
+/// Remote ends one endpoint may have; the oldest goes.
+const PEERS: usize = 64;
+/// Datagrams read of one socket in one turn.
+const BURST: usize = 64;
+const IDLE: Duration = Duration::from_secs(300);
+/// Of an endpoint that has only asked resolvers.
+const IDLE_DNS: Duration = Duration::from_secs(30);
+const DNS: u16 = 53;
+
+#[derive(Debug)]
+struct Endpoint {
+    guest: SocketAddrV4,
+    socket: OwnedFd,
+    /// On the host's side, and as the guest sees it; the one last sent to is the last.
+    peers: Vec<(SocketAddrV4, SocketAddrV4)>,
+    last: Instant,
+}
+
+impl Endpoint {
+    fn remember(&mut self, host: SocketAddrV4, seen: SocketAddrV4) {
+        if self.peers.last() == Some(&(host, seen)) {
+            return;
+        }
+        self.peers.retain(|peer| *peer != (host, seen));
+        if self.peers.len() >= PEERS {
+            self.peers.remove(0);
+        }
+        self.peers.push((host, seen));
+    }
+
+    /// Whom the guest takes the sender for; `None` for somebody it has not sent to.
+    fn seen(&self, from: SocketAddrV4) -> Option<SocketAddrV4> {
+        let exact = self.peers.iter().rev().find(|(host, _)| *host == from);
+        let known = |(host, seen): &&(SocketAddrV4, SocketAddrV4)| host == seen && host.ip() == from.ip();
+        exact.map(|(_, seen)| *seen).or_else(|| self.peers.iter().find(known).map(|_| from))
+    }
+
+    fn is_old(&self, now: Instant) -> bool {
+        let dns = self.peers.iter().all(|(_, seen)| seen.port() == DNS);
+        now.duration_since(self.last) >= if dns { IDLE_DNS } else { IDLE }
+    }
+}
+
+pub(crate) struct Udp {
+    table: Table<SocketAddrV4, Endpoint>,
+    buffer: Vec<u8>,
+}
+
+impl Udp {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { table: Table::new(limit), buffer: vec![0; 1 << 16] }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.len() == 0
+    }
+
+    /// Datagrams of `size` octets each, the last one perhaps shorter.
+    pub(crate) fn send(&mut self, cx: &mut Cx<'_>, flow: Flow, payload: &[u8], size: usize) {
+        let Some(host) = cx.config.host(flow.remote) else {
+            return refuse(cx, &flow, icmp::ADMINISTRATIVELY_PROHIBITED);
+        };
+        let slot = match self.table.find(&flow.guest) {
+            Some(slot) => slot,
+            None => match self.open(cx, flow.guest) {
+                Ok(slot) => slot,
+                Err(_) => return refuse(cx, &flow, icmp::ADMINISTRATIVELY_PROHIBITED),
+            },
+        };
+        let Some(endpoint) = self.table.get(slot) else { return };
+        endpoint.last = cx.now;
+        endpoint.remember(host, flow.remote);
+        // An empty datagram is one too.
+        let mut rest = payload;
+        loop {
+            let (datagram, behind) = rest.split_at(rest.len().min(size.max(1)));
+            if let Err(error) = send_to(&endpoint.socket, datagram, host) {
+                // A full socket loses datagrams, as a full card does.
+                if let Some(code) = code_of(error) {
+                    refuse(cx, &flow, code);
+                }
+                return;
+            }
+            rest = behind;
+            if rest.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn open(&mut self, cx: &mut Cx<'_>, guest: SocketAddrV4) -> rustix::io::Result<usize> {
+        if self.table.is_full()
+            && let Some(oldest) = self.table.lowest(|endpoint| Some(endpoint.last))
+        {
+            self.table.remove(oldest);
+        }
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)?;
+        rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))?;
+        let slot = self.table.next_slot();
+        cx.watch(&socket, UDP, slot, false)?;
+        self.table.put(guest, Endpoint { guest, socket, peers: Vec::new(), last: cx.now });
+        Ok(slot)
+    }
+
+    /// Reads what came for an endpoint; true when there may be more.
+    pub(crate) fn receive(&mut self, cx: &mut Cx<'_>, slot: usize) -> bool {
+        let Some(endpoint) = self.table.get(slot) else { return false };
+        for _ in 0..BURST {
+            let received = rustix::net::recvfrom(&endpoint.socket, &mut self.buffer[..], RecvFlags::empty());
+            let (length, from) = match received {
+                Ok((length, _, from)) => (length, from),
+                Err(Errno::AGAIN) => return false,
+                Err(_) => continue,
+            };
+            let from = from.and_then(|from| SocketAddrV4::try_from(from).ok());
+            let Some(seen) = from.and_then(|from| endpoint.seen(from)) else { continue };
+            endpoint.last = cx.now;
+            let flow = Flow { guest: endpoint.guest, remote: seen };
+            let datagram = self.buffer.get(..length).unwrap_or_default();
+            cx.side.udp(&flow, datagram, length);
+        }
+        true
+    }
+
+    pub(crate) fn tick(&mut self, now: Instant) {
+        self.table.retain(|endpoint| !endpoint.is_old(now));
+    }
+}
+
+fn send_to(socket: &OwnedFd, datagram: &[u8], to: SocketAddrV4) -> rustix::io::Result<()> {
+    rustix::net::sendto(socket, datagram, SendFlags::NOSIGNAL, &to).map(|_| ())
+}
+
+/// What to tell a guest whose datagram the host refuses.
+fn code_of(error: Errno) -> Option<u8> {
+    match error {
+        Errno::NETUNREACH => Some(icmp::NET_UNREACHABLE),
+        Errno::HOSTUNREACH => Some(icmp::HOST_UNREACHABLE),
+        Errno::CONNREFUSED => Some(icmp::PORT_UNREACHABLE),
+        Errno::PERM | Errno::ACCESS => Some(icmp::ADMINISTRATIVELY_PROHIBITED),
+        _ => None,
+    }
+}
+
+fn refuse(cx: &mut Cx<'_>, flow: &Flow, code: u8) {
+    if flow.remote.ip().is_multicast() || flow.remote.ip().is_broadcast() {
+        return;
+    }
+    let from = cx.config.gateway;
+    cx.side.unreachable(from, code, flow, ipv4::UDP, first_octets(flow, [0, 8, 0, 0]));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(port: u16, last: u8) -> SocketAddrV4 {
+        SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, last), port)
+    }
+
+    #[test]
+    fn answers_come_from_addresses_that_were_sent_to() {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).expect("socket");
+        let mut endpoint = Endpoint { guest: at(9, 9), socket, peers: Vec::new(), last: Instant::now() };
+        assert_eq!(endpoint.seen(at(53, 1)), None);
+        endpoint.remember(at(53, 1), at(53, 100));
+        assert_eq!(endpoint.seen(at(53, 1)), Some(at(53, 100)), "a resolver answers under its other name");
+        assert_eq!(endpoint.seen(at(54, 1)), None, "nothing but a resolver hides behind it");
+        endpoint.remember(at(7, 2), at(7, 2));
+        assert_eq!(endpoint.seen(at(8, 2)), Some(at(8, 2)));
+        for port in 0..200 {
+            endpoint.remember(at(port, 3), at(port, 3));
+        }
+        assert_eq!(endpoint.peers.len(), PEERS);
+        assert_eq!(endpoint.seen(at(7, 2)), None, "the oldest went");
+    }
+}

@@ -1,0 +1,93 @@
+//! `pontoon run --user` as a user without privilege, towards a small internet in another namespace.
+
+use std::fs;
+
+use pontoon_netns_tests::{Output, Setup, World, run};
+
+/// Nobody, in the host's namespace, with a tap device and a resolv.conf such a user finds elsewhere.
+const AS_NOBODY: &str = "set -e; mount --make-rprivate /; mount --bind \"$1/resolv.conf\" /etc/resolv.conf; \
+    [ -e \"$1/tun\" ] || mknod -m 666 \"$1/tun\" c 10 200; mount --bind \"$1/tun\" /dev/net/tun; cd /; shift; \
+    exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$@\"";
+
+fn world() -> Option<World> {
+    let world =
+        World::new(&Setup { tools: &["ping", "curl", "dig", "iperf3", "setpriv"], ..Setup::default() })?;
+    // The build may be where nobody else looks.
+    fs::copy(world.bin(), world.path("pontoon")).expect("copy");
+    world.ip("host", "route add default via 203.0.113.1");
+    Some(world)
+}
+
+fn as_nobody(world: &World, words: &[&str]) -> Output {
+    let (dir, ns) = (world.path("").display().to_string(), world.ns("host"));
+    let (pontoon, dir) = (world.path("pontoon").display().to_string(), dir.trim_end_matches('/'));
+    let mut all =
+        vec!["ip", "netns", "exec", &ns, "unshare", "-m", "sh", "-c", AS_NOBODY, "sh", dir, &pontoon];
+    all.extend(["run", "--user"]);
+    all.extend(words);
+    run(&all)
+}
+
+fn in_shell(world: &World, script: &str) -> Output {
+    as_nobody(world, &["--", "sh", "-c", script])
+}
+
+fn allow_pings(world: &World, groups: &str) {
+    let setting = format!("net.ipv4.ping_group_range={groups}");
+    let set = world.exec("host", &["sysctl", "-qw", &setting]);
+    assert!(set.ok(), "{set:?}");
+}
+
+#[test]
+fn a_command_has_names_web_ping_and_datagrams_without_any_privilege() {
+    let Some(world) = world() else { return };
+    allow_pings(&world, "0 65534");
+    let script = "ping -c 2 -W 5 google.com && curl -sS -m 20 http://google.com/ && \
+        curl -sS -m 30 http://203.0.113.80/20m | wc -c && dig +short +tcp google.com";
+    let said = in_shell(&world, script).expect_ok("all of it");
+    assert!(said.contains(" 0% packet loss"), "{said}");
+    assert!(said.contains("you are 203.0.113.3 port "), "{said}");
+    assert!(said.contains("\n20000000\n") && said.ends_with("203.0.113.80\n"), "{said}");
+    let server = world.spawn("net", "iperf3.log", &["iperf3", "-s", "-1", "--forceflush"]);
+    let script = "for try in 1 2 3 4 5 6 7 8 9; do \
+        iperf3 -u -b 20M -l 1200 -t 1 -c 203.0.113.1 && exit 0; sleep 0.2; done; exit 1";
+    let said = in_shell(&world, script).expect_ok("datagrams");
+    assert!(said.contains("  receiver"), "{said}\n{}", server.said());
+}
+
+#[test]
+fn what_cannot_be_reached_is_refused_as_anywhere() {
+    let Some(world) = world() else { return };
+    // Nobody listens, there is no way, and what listens on the host's loopback is the host's.
+    world.serve("host", 8080);
+    for (url, status) in
+        [("http://203.0.113.80:9/", 7), ("http://127.0.0.1:8080/", 7), ("http://10.0.2.1:8080/", 7)]
+    {
+        let output = as_nobody(&world, &["--", "curl", "-sS", "-m", "5", url]);
+        assert_eq!(output.code, Some(status), "{url}: {}", output.err);
+    }
+    world.ip("host", "route add unreachable 192.0.2.0/24");
+    let output = as_nobody(&world, &["--", "curl", "-sS", "-m", "5", "http://192.0.2.1/"]);
+    assert!(output.code == Some(7), "{output:?}");
+    // Without ping sockets it is said why.
+    allow_pings(&world, "1 0");
+    let output = as_nobody(&world, &["--", "ping", "-c", "1", "-W", "2", "203.0.113.80"]);
+    assert!(output.err.contains("net.ipv4.ping_group_range") && !output.ok(), "{output:?}");
+}
+
+#[test]
+fn the_status_is_the_command_s_and_nothing_is_left() {
+    let Some(world) = world() else { return };
+    assert_eq!(in_shell(&world, "exit 7").code, Some(7));
+    assert_eq!(in_shell(&world, "kill -9 $$").code, Some(137));
+    assert_eq!(as_nobody(&world, &["--", "/no/such/command"]).code, Some(127));
+    let who = as_nobody(&world, &["--keep-id", "--", "id", "-u"]).expect_ok("id");
+    assert_eq!(who, "65534\n");
+    // What the command leaves running ends with it, by whatever name: here one of this test's own.
+    let name = world.path("lingers").display().to_string();
+    fs::copy("/bin/sleep", &name).expect("copy");
+    let script = format!("{name} 1000 & setsid {name} 1000 & sleep 0.2; exit 3");
+    assert_eq!(in_shell(&world, &script).code, Some(3));
+    let running = run(&["pgrep", "-f", &format!("^{name} 1000")]);
+    assert_eq!(running.code, Some(1), "{running:?}");
+}
