@@ -166,6 +166,14 @@ impl Cable {
         }
     }
 
+    /// Whoever is at the other end comes by itself, or is there again later.
+    pub(crate) fn waits_for_peer(&self) -> bool {
+        matches!(
+            self,
+            Self::Stream { .. } | Self::Dgram { .. } | Self::VhostUser { .. } | Self::Client { .. }
+        )
+    }
+
     /// Removes what is left of a socket of ours.
     pub(crate) fn tidy(&self) {
         if let Self::Dgram { socket, .. } | Self::VhostUser { socket, listens: true } = self {

@@ -246,7 +246,12 @@ impl State {
     fn reopen_or_fail(&mut self, port: u16) {
         let opened = self.reopen(port);
         if let Err(failure) = opened.and_then(|held| self.attach(port, held)) {
-            tracing::error!("port {port} could not be made again: {}", failure.message);
+            let guest = self.live.guests.iter().find(|guest| guest.port == port);
+            if guest.is_some_and(|guest| guest.details.cable.waits_for_peer()) {
+                tracing::info!("port {port} waits for its guest to connect anew");
+            } else {
+                tracing::error!("port {port} could not be made again: {}", failure.message);
+            }
             self.failed.insert(port);
         }
     }

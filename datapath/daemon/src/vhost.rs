@@ -3,18 +3,22 @@
 //! Sockets are read without waiting. A queue belongs to one worker at a time, or to this thread while it does not run;
 //! it moves by mail. Pair `n` of a port is worker `n` modulo their number; workers without a pair pass what they have for
 //! the port to one that has.
+//!
+//! A front-end may clear `O_NONBLOCK` of a call descriptor, which it shares, and fill it: a worker's write waits then. So
+//! this thread looks after them, empties one that is full, and ends its port.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use pontoon_engine::PortId;
 use pontoon_vhost::{Connection, Device, Session, Wired};
-use rustix::event::epoll;
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+use rustix::io::{ReadWriteFlags, preadv2};
 
 use crate::link::Report;
 use crate::mail::{Mail, Mailbox, VhostChange, Waker};
@@ -25,6 +29,10 @@ pub(crate) const MAX_PORTS: usize = 256;
 const BATCH: usize = 16;
 /// A worker that takes longer to give a queue back is stuck.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often call descriptors are looked after.
+const PATROL: Duration = Duration::from_millis(500);
+/// The same while a worker's answer is waited for.
+const RECALL: Duration = Duration::from_millis(50);
 const EVENTS: usize = 64;
 const WAKER: u64 = u64::MAX;
 
@@ -78,6 +86,8 @@ struct Workers {
     workers: Vec<Mailbox>,
     /// Queues that run.
     running: Vec<u16>,
+    /// Where their drivers are called.
+    calls: BTreeMap<u16, Arc<OwnedFd>>,
 }
 
 pub(crate) struct Front {
@@ -105,7 +115,11 @@ impl Front {
     pub(crate) fn run(mut self) {
         loop {
             let mut events = [MaybeUninit::<epoll::Event>::uninit(); EVENTS];
-            let Ok((events, _)) = epoll::wait(&self.epoll, &mut events, None) else { continue };
+            let patrol = Timespec::try_from(PATROL).ok().filter(|_| !self.ports.is_empty());
+            let Ok((events, _)) = epoll::wait(&self.epoll, &mut events, patrol.as_ref()) else { continue };
+            if events.is_empty() {
+                self.patrol();
+            }
             for event in &*events {
                 match u16::try_from(event.data.u64()) {
                     Ok(port) => self.hear(port),
@@ -135,7 +149,13 @@ impl Front {
                 if let Err(error) = epoll::add(&self.epoll, &connection, data, flags) {
                     return self.fail(port, &error.to_string());
                 }
-                let workers = Workers { port, epoch, workers: self.workers.clone(), running: Vec::new() };
+                let workers = Workers {
+                    port,
+                    epoch,
+                    workers: self.workers.clone(),
+                    running: Vec::new(),
+                    calls: BTreeMap::new(),
+                };
                 self.ports.insert(port, Port { connection, session: Session::default(), workers });
             }
         }
@@ -155,6 +175,15 @@ impl Front {
             tracing::info!(port, why, "a guest's front-end has gone");
             self.forget(port);
             self.fail(port, &why);
+        }
+    }
+
+    fn patrol(&mut self) {
+        let full = |(id, port): (&PortId, &Port)| port.workers.unblock().then_some(*id);
+        for port in self.ports.iter().filter_map(full).collect::<Vec<_>>() {
+            tracing::warn!(port, "a guest's front-end has filled a call descriptor");
+            self.forget(port);
+            self.fail(port, "its call descriptor was full");
         }
     }
 
@@ -185,8 +214,24 @@ impl Workers {
         self.workers.get(worker).is_some_and(|worker| worker.send(mail))
     }
 
+    /// Lets go a worker that waits for a call descriptor to have room; true when one had none.
+    fn unblock(&self) -> bool {
+        self.calls.values().filter(|call| empty_if_full(call)).count() > 0
+    }
+
     fn owner(&self, index: u16) -> usize {
         usize::from(index / 2) % self.workers.len().max(1)
+    }
+
+    fn wait_for(&self, answer: &Receiver<Option<u32>>) -> Option<u32> {
+        let until = Instant::now() + ANSWER_TIMEOUT;
+        while Instant::now() < until {
+            match answer.recv_timeout(RECALL) {
+                Err(RecvTimeoutError::Timeout) => drop(self.unblock()),
+                answer => return answer.ok().flatten(),
+            }
+        }
+        None
     }
 
     /// Tells every worker whether it has a queue the guest receives by, or who has one.
@@ -203,9 +248,23 @@ impl Workers {
     }
 }
 
+/// What a driver has not read of its calls is lost, if it is more than fits.
+fn empty_if_full(call: &OwnedFd) -> bool {
+    let mut watched = [PollFd::new(call, PollFlags::OUT)];
+    let asked = poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    let full = asked.is_ok() && !watched.iter().any(|one| one.revents().contains(PollFlags::OUT));
+    if full {
+        // Never waits, whatever the front-end has set the descriptor to.
+        let mut count = [0; 8];
+        let _ = preadv2(call, &mut [IoSliceMut::new(&mut count)], u64::MAX, ReadWriteFlags::NOWAIT);
+    }
+    full
+}
+
 impl Device for Workers {
     fn start(&mut self, index: u16, wired: Wired) {
         self.running.push(index);
+        self.calls.extend(wired.call.iter().map(|call| (index, Arc::clone(call))));
         self.send(self.owner(index), VhostChange::Start { index, wired: Box::new(wired) });
         if self.workers.len() > 1 {
             self.route();
@@ -218,10 +277,37 @@ impl Device for Workers {
         if !self.send(self.owner(index), VhostChange::Stop { index, reply }) {
             return None;
         }
-        let base = answer.recv_timeout(ANSWER_TIMEOUT).ok().flatten();
+        let base = self.wait_for(&answer);
+        self.calls.remove(&index);
         if self.workers.len() > 1 {
             self.route();
         }
         base
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{EventfdFlags, eventfd};
+
+    #[test]
+    fn a_worker_that_waits_for_a_full_call_descriptor_is_let_go() {
+        // Blocking, as a front-end may make it at any time.
+        let call = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).expect("eventfd"));
+        let write = |value: u64, call: &OwnedFd| rustix::io::write(call, &value.to_ne_bytes());
+        write(u64::MAX - 1, &call).expect("filled");
+        let calls = BTreeMap::from([(0, Arc::clone(&call))]);
+        let workers = Workers { port: 1, epoch: 1, workers: Vec::new(), running: Vec::new(), calls };
+        let worker = std::thread::spawn({
+            let call = Arc::clone(&call);
+            move || write(1, &call)
+        });
+        assert!(workers.unblock());
+        worker.join().expect("thread").expect("it goes on");
+        assert!(!workers.unblock(), "one call is not many");
+        let mut count = [0; 8];
+        rustix::io::read(&call, &mut count).expect("read");
+        assert_eq!(u64::from_ne_bytes(count), 1);
     }
 }

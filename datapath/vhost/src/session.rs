@@ -275,6 +275,9 @@ impl Session {
         if request == m::SET_VRING_ERR {
             return Ok(None);
         }
+        if request == m::SET_VRING_CALL && fd.as_deref().is_some_and(|fd| !is_event(fd)) {
+            return Err(Violation("a queue's call that is no eventfd"));
+        }
         if request == m::SET_VRING_KICK && fd.is_none() {
             return Err(Violation("a queue that has to be polled"));
         }
@@ -355,6 +358,12 @@ fn place(words: &mut Words<'_>) -> Option<Place> {
     let (guest, size) = (words.u64()?, words.u64()?);
     let (user, offset) = (words.u64()?, words.u64()?);
     Some(Place { guest, size, user, offset })
+}
+
+/// An eventfd, or at least nothing a write could wait for that cannot be emptied: no pipe, socket or device.
+fn is_event(fd: &OwnedFd) -> bool {
+    const KIND: u32 = 0o170_000;
+    rustix::fs::fstat(fd).is_ok_and(|found| found.st_mode & KIND == 0)
 }
 
 fn nonblocking(fd: OwnedFd) -> Result<OwnedFd, Violation> {

@@ -11,12 +11,18 @@ hostname "$name"
 echo "127.0.0.1 localhost $name" > /etc/hosts
 ip link set lo up
 interfaces() {
+  for mark in /run/eth*; do
+    dev=${mark##*/}
+    [ -e "$mark" ] && [ ! -e "/sys/class/net/$dev" ] || continue
+    kill "$(cat "/run/pid.$dev")" 2> /dev/null
+    rm "$mark"
+  done
   for path in /sys/class/net/eth*; do
     dev=${path##*/}
     [ -e "$path" ] && [ ! -e "/run/$dev" ] || continue
     : > "/run/$dev"
     ip link set "$dev" up
-    udhcpc -b -i "$dev" -t 20 -T 1 -A 1 -R -x "hostname:$name" -s /bin/guest-lease > "/run/dhcp.$dev" 2>&1 < /dev/null &
+    udhcpc -b -p "/run/pid.$dev" -i "$dev" -t 20 -T 1 -A 1 -R -x "hostname:$name" -s /bin/guest-lease > "/run/dhcp.$dev" 2>&1 < /dev/null &
   done
 }
 (while :; do interfaces; usleep 200000; done) &
