@@ -13,7 +13,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Reads what there is; `source` is where the commit is looked up.
+    /// Reads what there is; `source` is where the commit is looked up, and the working directory where that is not in
+    /// a repository.
     #[must_use]
     pub fn read(source: &Path) -> Self {
         let uname = rustix::system::uname();
@@ -23,7 +24,8 @@ impl Machine {
         facts.insert("architecture", text(uname.machine()));
         facts.insert("processors", processors());
         facts.insert("memory", memory());
-        facts.insert("commit", commit(source));
+        let commits = [source, Path::new(".")].map(commit);
+        facts.insert("commit", commits.into_iter().find(|commit| !commit.is_empty()).unwrap_or_default());
         facts.insert("date", jiff::Timestamp::now().strftime("%Y-%m-%d").to_string());
         facts.retain(|_, value| !value.is_empty());
         Self { facts }
