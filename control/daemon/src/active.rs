@@ -2,7 +2,7 @@
 
 use std::io;
 
-use pontoon_netxml::{Network, Uplink, UplinkKind};
+use pontoon_netxml::{Mode, Network, Uplink, UplinkKind};
 use pontoon_proto::event::{Lifecycle, PortChange};
 
 use crate::defaults::{check_interface_name, first_free, mac_of};
@@ -12,7 +12,7 @@ use crate::live::{Kind, LiveNetwork, LiveUplink};
 use crate::netlink;
 use crate::ports::let_go;
 use crate::state::State;
-use crate::ways;
+use crate::{segments, ways};
 
 impl State {
     /// Makes a network active.
@@ -21,7 +21,11 @@ impl State {
             return Err(invalid("network is already active"));
         }
         let uplink = ways::wanted(&network)?;
-        self.check_bridge(&network)?;
+        if network.forward.mode == Mode::Bridge {
+            segments::check(&network)?;
+        } else {
+            self.check_bridge(&network)?;
+        }
         self.check_subnet(&network)?;
         self.change(|state| state.bring_up(network.clone(), uplink))?;
         self.events.lifecycle(&network, Lifecycle::Started);
@@ -33,7 +37,9 @@ impl State {
         let id = self.live.new_network().ok_or_else(|| operation("no network id is left"))?;
         let port = self.new_port()?;
         self.send_lease_log(id, &network)?;
-        self.live.networks.push(LiveNetwork::new(id, port, uplink, network));
+        let segment = segments::of(&network)?;
+        let live = LiveNetwork::new(id, port, uplink, network);
+        self.live.networks.push(LiveNetwork { segment, ..live });
         let held = self.reopen(port)?;
         self.attach(port, held)?;
         self.share()
@@ -47,7 +53,7 @@ impl State {
     pub(crate) fn stop(&mut self, name: &str) -> Answer<()> {
         let live = self.live.by_name(name);
         let live = live.ok_or_else(|| invalid(format!("network '{name}' is not active")))?;
-        let (id, bridge, network) = (live.id, live.bridge().to_owned(), live.network.clone());
+        let (id, bridge, network) = (live.id, live.device().to_owned(), live.network.clone());
         let guests: Vec<_> = self.live.guests.iter().filter(|guest| guest.network == id).cloned().collect();
         self.change(|state| {
             state.live.networks.retain(|live| live.id != id);

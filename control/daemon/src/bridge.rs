@@ -87,7 +87,8 @@ impl Live {
             bridging.ports.entry(guest.port).or_default().number = free.unwrap_or(0);
         }
         let full = |live: &&LiveNetwork| {
-            live.network.bridge.stp
+            live.segment.is_none()
+                && live.network.bridge.stp
                 && guests.iter().any(|g| g.network == live.id && bridging.port(g.port).number == 0)
         };
         match networks.iter().find(full) {
@@ -121,7 +122,8 @@ pub(crate) fn of_network(live: &Live, network: &LiveNetwork) -> Bridging {
     let settings = live.bridging.network(network.id);
     let BridgeSettings { priority, max_age, hello, .. } = settings;
     let stp = Stp { priority, max_age, hello, forward_delay: running_delay(&settings, &network.network) };
-    Bridging { stp: network.network.bridge.stp.then_some(stp), fixed: is_fixed(&network.network) }
+    let own = network.network.forward.mode.owns_bridge();
+    Bridging { stp: (own && network.network.bridge.stp).then_some(stp), fixed: is_fixed(&network.network) }
 }
 
 /// The forward delay that is set, whatever it is.

@@ -21,6 +21,7 @@ const DEFAULT_MTU: u16 = 1500;
 /// Addresses behind one guest port: containers in a VM are many, a flooding guest is not served.
 const GUEST_ADDRESSES: u16 = 256;
 const HOST_ADDRESSES: u16 = 64;
+const SEGMENT_ADDRESSES: u16 = 8192;
 
 /// What the datapath of a host with these resolvers would be told of a definition, and the resolvers in their places. For
 /// tests of what definitions come to.
@@ -39,12 +40,16 @@ pub(crate) fn build(live: &Live, failed: &BTreeSet<u16>, resolvers: &Resolvers) 
     let resolver_epochs = resolvers.epochs();
     let mut ports = Vec::new();
     for net in &live.networks {
-        let role = Role::Host { network: net.id };
+        // Behind a port of the host's bridge is a whole segment.
+        let (role, max_addresses) = match net.segment {
+            Some(_) => (Role::Guest { network: net.id }, SEGMENT_ADDRESSES),
+            None => (Role::Host { network: net.id }, HOST_ADDRESSES),
+        };
         ports.push(Port {
             id: net.port,
-            name: net.bridge().into(),
+            name: net.device().into(),
             role,
-            max_addresses: HOST_ADDRESSES,
+            max_addresses,
             bridging: bridge::of_host(),
         });
     }
@@ -103,7 +108,7 @@ fn network(all: &Live, live: &LiveNetwork, resolvers: &Resolvers) -> Network {
         address: address(definition),
         more_addresses: addresses(definition).split_off(usize::from(address(definition).is_some())),
         routes: routes(definition),
-        mtu: mtu(definition),
+        mtu: live.mtu(),
         uplink: live.uplink,
         nat_ports: nat_ports(live),
         nat_addresses: definition.forward.nat_addresses,
@@ -127,6 +132,7 @@ fn forward(mode: Mode) -> Forward {
         Mode::Nat => Forward::Nat,
         Mode::Route => Forward::Route,
         Mode::Open => Forward::Open,
+        Mode::Bridge => Forward::Bridge,
         _ => Forward::Isolated,
     }
 }

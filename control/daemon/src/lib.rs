@@ -32,6 +32,7 @@ mod port_objects;
 mod ports;
 mod resolvers;
 mod run;
+mod segments;
 mod shared;
 mod slow;
 mod state;

@@ -43,9 +43,20 @@ pub(crate) struct LiveNetwork {
     /// Behind a shared uplink: NAT's ports.
     #[serde(default)]
     pub(crate) ports: Option<Chosen>,
+    /// Of networks on a bridge of the kernel's.
+    #[serde(default)]
+    pub(crate) segment: Option<Segment>,
     /// `xml`, parsed.
     #[serde(skip)]
     pub(crate) network: Network,
+}
+
+/// How a network is in a segment of the host's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Segment {
+    /// A port of the host's bridge, made for this network.
+    pub(crate) tap: String,
+    pub(crate) mtu: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,11 +104,20 @@ pub(crate) struct Guest {
 impl LiveNetwork {
     pub(crate) fn new(id: u16, port: u16, uplink: Option<u16>, network: Network) -> Self {
         let xml = network.to_xml(&DumpOptions { inactive: true, connections: None });
-        Self { id, xml, port, uplink, ports: None, network }
+        Self { id, xml, port, uplink, ports: None, segment: None, network }
     }
 
     pub(crate) fn bridge(&self) -> &str {
         self.network.bridge.name.as_deref().unwrap_or("")
+    }
+
+    /// The device of its own port.
+    pub(crate) fn device(&self) -> &str {
+        self.segment.as_ref().map_or_else(|| self.bridge(), |segment| &segment.tap)
+    }
+
+    pub(crate) fn mtu(&self) -> u16 {
+        self.segment.as_ref().map_or_else(|| crate::document::mtu(&self.network), |segment| segment.mtu)
     }
 }
 

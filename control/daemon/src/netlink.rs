@@ -10,7 +10,7 @@ use netlink_packet_core::{
     NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -30,6 +30,10 @@ pub(crate) struct Link {
     /// Its frames have link-layer headers of Ethernet, with this address.
     pub(crate) mac: Option<[u8; 6]>,
     pub(crate) loopback: bool,
+    /// It is a bridge of the kernel's.
+    pub(crate) is_bridge: bool,
+    /// The bridge it is a port of, or the like.
+    pub(crate) controller: Option<u32>,
 }
 
 /// Changes to one link; what is `None` stays.
@@ -39,6 +43,8 @@ pub(crate) struct Change {
     pub(crate) mtu: Option<u16>,
     pub(crate) up: bool,
     pub(crate) carrier: Option<bool>,
+    /// The bridge it becomes a port of.
+    pub(crate) controller: Option<u32>,
 }
 
 /// All links.
@@ -69,11 +75,16 @@ fn to_link(message: RouteNetlinkMessage) -> Option<Link> {
     };
     let header = message.header;
     let (name, loopback) = (String::new(), header.flags.contains(LinkFlags::Loopback));
-    let mut link = Link { index: header.index, name, mtu: 1500, mac: None, loopback };
+    let (mtu, mac, is_bridge, controller) = (1500, None, false, None);
+    let mut link = Link { index: header.index, name, mtu, mac, loopback, is_bridge, controller };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Controller(index) => link.controller = Some(index),
+            LinkAttribute::LinkInfo(facts) => {
+                link.is_bridge = facts.contains(&LinkInfo::Kind(InfoKind::Bridge));
+            }
             LinkAttribute::Address(address) if header.link_layer_type == LinkLayerType::Ether => {
                 link.mac = <[u8; 6]>::try_from(address.as_slice()).ok();
             }
@@ -95,6 +106,9 @@ pub(crate) fn change(index: u32, change: Change) -> io::Result<()> {
     }
     if let Some(carrier) = change.carrier {
         message.attributes.push(LinkAttribute::Carrier(u8::from(carrier)));
+    }
+    if let Some(controller) = change.controller {
+        message.attributes.push(LinkAttribute::Controller(controller));
     }
     if let Some(mtu) = change.mtu {
         message.attributes.push(LinkAttribute::Mtu(u32::from(mtu)));

@@ -16,6 +16,7 @@ use crate::failure::{Answer, fail, fail_help, internal, invalid};
 use crate::guests::Details;
 use crate::live::{Guest, Kind, LiveNetwork, LiveUplink};
 use crate::netlink::{self, Change};
+use crate::segments;
 use crate::state::{Held, State};
 use crate::sys::{self, in_netns};
 
@@ -35,7 +36,10 @@ impl State {
     pub(crate) fn reopen(&self, port: u16) -> Answer<Held> {
         let queues = self.workers;
         if let Some(live) = self.live.networks.iter().find(|live| live.port == port) {
-            return open_host(live, queues);
+            return match &live.segment {
+                Some(segment) => segments::open(live.bridge(), segment, queues),
+                None => open_host(live, queues),
+            };
         }
         if let Some(uplink) = self.live.uplinks.iter().find(|uplink| uplink.port == port) {
             return open_uplink(uplink, queues);
@@ -49,7 +53,7 @@ impl State {
         if cable.is_adopted() {
             return open_adopted(guest, queues);
         }
-        let mtu = self.live.by_id(guest.network).map_or(1500, |live| document::mtu(&live.network));
+        let mtu = self.live.by_id(guest.network).map_or(1500, LiveNetwork::mtu);
         open_guest(guest, mtu, queues)
     }
 
@@ -105,7 +109,7 @@ impl State {
     /// The tap that is to be handed over, if one is.
     fn make_handed(&self, guest: &Guest) -> Answer<Option<OwnedFd>> {
         let Cable::Handed { vnet_header } = guest.details.cable else { return Ok(None) };
-        let mtu = self.live.by_id(guest.network).map(|live| document::mtu(&live.network));
+        let mtu = self.live.by_id(guest.network).map(LiveNetwork::mtu);
         let made = in_netns(guest.netns.as_deref(), || {
             let tap = sys::open_handed_tap(&guest.ifname, vnet_header)?;
             netlink::change(made(&guest.ifname)?, Change { mtu, ..Change::default() })?;
@@ -124,7 +128,7 @@ impl State {
         }
         let guests = self.live.guests.iter().filter(|guest| guest.netns.as_deref() == netns);
         let own = guests.map(|guest| guest.ifname.as_str());
-        let hosts = self.live.networks.iter().filter(|_| netns.is_none()).map(LiveNetwork::bridge);
+        let hosts = self.live.networks.iter().filter(|_| netns.is_none()).map(LiveNetwork::device);
         let uplinks = self.live.uplinks.iter().filter(|uplink| uplink.netns.as_deref() == netns);
         if own.chain(hosts).chain(uplinks.map(|uplink| uplink.dev.as_str())).any(|other| other == name) {
             return Err(fail(format!("operation failed: interface '{name}' is in use already")));

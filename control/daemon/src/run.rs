@@ -179,6 +179,7 @@ impl Daemon {
         state.repair();
         state.learn_addresses();
         state.follow_host();
+        state.follow_segments();
         state.rotate_leases();
         if state.resolvers.follow()
             && let Err(failure) = state.apply()

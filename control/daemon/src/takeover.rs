@@ -46,7 +46,7 @@ impl State {
         }
         let host = self.live.networks.iter().find(|live| live.port == port);
         let name = host
-            .map(LiveNetwork::bridge)
+            .map(LiveNetwork::device)
             .or_else(|| guest.map(|guest| guest.ifname.as_str()))
             .or_else(|| uplink.map(|uplink| uplink.dev.as_str()));
         let names = held.fds.iter().map(sys::tap_name).collect::<io::Result<Vec<_>>>()?;

@@ -18,6 +18,7 @@ pub(crate) fn wanted(network: &Network) -> Answer<Option<Uplink>> {
     }
     match network.forward.mode {
         Mode::Isolated => Ok(None),
+        Mode::Bridge => Ok(None),
         Mode::Nat | Mode::Route | Mode::Open => match (&network.uplink, &network.forward.dev) {
             (Some(uplink), _) if uplink.kind == UplinkKind::Shared && network.forward.mode != Mode::Nat => {
                 Err(not_translated(network))
@@ -36,7 +37,7 @@ pub(crate) fn wanted(network: &Network) -> Answer<Option<Uplink>> {
                 "unsupported configuration: network '{}' has forward mode='{mode}', which is not supported yet",
                 network.name
             ),
-            "forward modes nat, route and open and networks without <forward> (isolated) can be started",
+            "forward modes nat, route, open and bridge and networks without <forward> (isolated) can be started",
         )),
     }
 }

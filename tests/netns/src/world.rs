@@ -479,6 +479,11 @@ impl World {
         self.exec(which, &["ping", "-n", "-c", "1", "-W", "1", target]).out.contains("bytes from")
     }
 
+    /// Keeps a process until the end of the test.
+    pub fn keep(&mut self, proc: Proc) {
+        self.procs.push(proc);
+    }
+
     /// Starts a TCP server in a namespace that says who asks.
     pub fn serve(&self, which: &str, port: u16) {
         serve_tcp(&self.ns(which), port, &self.stop);
