@@ -49,7 +49,7 @@ fn add_bridge(world: &World) {
 fn bulk(world: &World, from: &str, to: &str, address: &str) {
     const LENGTH: usize = 8 << 20;
     let data: Vec<u8> = (0..LENGTH as u32).map(|n| (n.wrapping_mul(0x9e37_79b1) >> 24) as u8).collect();
-    let target: SocketAddr = format!("{address}:7000").parse().expect("address");
+    let target: SocketAddr = format!("{address}:9").parse().expect("address");
     let listener = in_netns(&world.ns(to), || TcpListener::bind(target)).expect("listen");
     let (stream, (mut taken, _)) = std::thread::scope(|scope| {
         let accepted = scope.spawn(|| listener.accept().expect("accept"));
