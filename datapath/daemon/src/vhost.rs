@@ -113,11 +113,14 @@ impl Front {
 
     /// Runs until nobody can give it a job any more.
     pub(crate) fn run(mut self) {
+        let mut patrolled = Instant::now();
         loop {
             let mut events = [MaybeUninit::<epoll::Event>::uninit(); EVENTS];
             let patrol = Timespec::try_from(PATROL).ok().filter(|_| !self.ports.is_empty());
             let Ok((events, _)) = epoll::wait(&self.epoll, &mut events, patrol.as_ref()) else { continue };
-            if events.is_empty() {
+            // Not only when nothing else happens: a front-end may see to it that something always does.
+            if patrolled.elapsed() >= PATROL {
+                patrolled = Instant::now();
                 self.patrol();
             }
             for event in &*events {

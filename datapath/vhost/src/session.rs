@@ -371,3 +371,34 @@ fn nonblocking(fd: OwnedFd) -> Result<OwnedFd, Violation> {
         .and_then(|flags| rustix::fs::fcntl_setfl(&fd, flags | rustix::fs::OFlags::NONBLOCK));
     set.map(|()| fd).map_err(|_| Violation("a queue's descriptor that cannot be used"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{EventfdFlags, eventfd};
+
+    struct Nobody;
+
+    impl Device for Nobody {
+        fn start(&mut self, _index: u16, _wired: Wired) {}
+
+        fn stop(&mut self, _index: u16) -> Option<u32> {
+            None
+        }
+    }
+
+    #[test]
+    fn only_an_eventfd_is_called() {
+        let call = |fd: OwnedFd| {
+            let body = 0u64.to_ne_bytes().to_vec();
+            let message = Message { request: m::SET_VRING_CALL, wants_reply: false, body, fds: vec![fd] };
+            Session::default().handle(message, &mut Nobody)
+        };
+        let (reader, writer) = rustix::pipe::pipe().expect("pipe");
+        let (socket, _peer) = std::os::unix::net::UnixStream::pair().expect("sockets");
+        for other in [reader, writer, socket.into()] {
+            assert!(call(other).is_err());
+        }
+        assert!(call(eventfd(0, EventfdFlags::CLOEXEC).expect("eventfd")).is_ok());
+    }
+}
