@@ -80,6 +80,8 @@ pub struct User {
     more: bool,
     /// Sockets that may have more, by token.
     unread: Vec<usize>,
+    /// Those of the turn before.
+    again: Vec<usize>,
     ticked: Instant,
 }
 
@@ -112,6 +114,7 @@ impl User {
             buffer: vec![0; BUFFER],
             more: true,
             unread: Vec::new(),
+            again: Vec::new(),
             ticked: Instant::now(),
         })
     }
@@ -152,14 +155,14 @@ impl User {
         let now = Instant::now();
         let registry = self.poll.registry();
         let mut cx = Cx { side: &mut self.side, config: &self.config, now, registry };
-        let unread = std::mem::take(&mut self.unread);
+        std::mem::swap(&mut self.unread, &mut self.again);
         let mut stopped = false;
         let ready = self.events.iter().map(|event| {
             let failed = event.is_error() || event.is_read_closed() || event.is_write_closed();
             (event.token(), event.is_readable() || failed, event.is_writable() || failed)
         });
         for (token, readable, writable) in
-            ready.chain(unread.into_iter().map(|token| (Token(token), true, false)))
+            ready.chain(self.again.drain(..).map(|token| (Token(token), true, false)))
         {
             match (token, token.0 % KINDS, (token.0 / KINDS).wrapping_sub(1)) {
                 (GUEST, ..) => self.more = true,

@@ -121,22 +121,22 @@ impl Tcp {
         let slot = self.table.next_slot();
         match connect(cx, host, slot) {
             Ok(socket) => {
-                let first = self.first_sequence(&flow);
+                let first = self.first_sequence(&flow, cx.now);
                 self.table.put(flow, Connection::new(flow, socket, head, first, self.mtu, cx.now));
             }
             Err(error) => fail(cx, flow, head.sequence.wrapping_add(1), error),
         }
     }
 
-    fn first_sequence(&self, flow: &Flow) -> u32 {
+    fn first_sequence(&self, flow: &Flow, now: Instant) -> u32 {
         // A clock of 4 us, and an offset of the flow's.
-        let clock = (self.born.elapsed().as_micros() / 4) as u32;
+        let clock = (now.duration_since(self.born).as_micros() / 4) as u32;
         clock.wrapping_add(self.secret.hash_one(flow) as u32)
     }
 
     /// Sends what is owed at the end of a turn.
     pub(crate) fn flush(&mut self, cx: &mut Cx<'_>) {
-        for slot in std::mem::take(&mut self.touched) {
+        for slot in self.touched.drain(..) {
             let Some(connection) = self.table.get(slot) else { continue };
             if connection.touched {
                 connection.touched = false;

@@ -5,15 +5,19 @@
 pub(crate) const BLOCK: usize = 65_535 - 40;
 /// Blocks of all connections: 64 MB. Beyond it the host's sockets wait.
 pub(crate) const BLOCKS: usize = 1024;
-/// Fewer octets are kept in memory of their own size.
+/// Fewer octets are copied into a small block, while there is one.
 const SMALL: usize = 4096;
-/// Blocks kept for later.
+/// Small blocks of all connections: 16 MB.
+const SMALLS: usize = 4096;
+/// Blocks of each kind kept for later.
 const SPARE: usize = 32;
 
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     spare: Vec<Vec<u8>>,
     used: usize,
+    small_spare: Vec<Vec<u8>>,
+    smalls: usize,
 }
 
 /// Octets sent and not acknowledged.
@@ -40,17 +44,25 @@ impl Pool {
 
     /// What was read into a block.
     pub(crate) fn keep(&mut self, block: Vec<u8>, length: usize) -> Chunk {
-        if length >= SMALL {
+        if length >= SMALL || self.smalls >= SMALLS {
             return Chunk { octets: block, length };
         }
-        let octets = block.get(..length).unwrap_or_default().to_vec();
+        self.smalls += 1;
+        let mut octets = self.small_spare.pop().unwrap_or_else(|| Vec::with_capacity(SMALL));
+        octets.extend_from_slice(block.get(..length).unwrap_or_default());
         self.give(block);
         Chunk { octets, length }
     }
 
     pub(crate) fn drop(&mut self, chunk: Chunk) {
-        if chunk.octets.len() == BLOCK {
-            self.give(chunk.octets);
+        let mut octets = chunk.octets;
+        if octets.len() == BLOCK {
+            return self.give(octets);
+        }
+        self.smalls = self.smalls.saturating_sub(1);
+        if self.small_spare.len() < SPARE {
+            octets.clear();
+            self.small_spare.push(octets);
         }
     }
 
@@ -85,5 +97,16 @@ mod tests {
         pool.drop(large);
         pool.drop(small);
         assert_eq!(pool.used, BLOCKS - 2);
+    }
+
+    #[test]
+    fn however_little_each_of_them_is_chunks_are_as_many_as_are_said() {
+        let mut pool = Pool::default();
+        let chunks: Vec<_> =
+            std::iter::from_fn(|| pool.take().map(|block| pool.keep(block, 1))).take(SMALLS * 2).collect();
+        assert_eq!(chunks.len(), SMALLS + BLOCKS);
+        chunks.into_iter().for_each(|chunk| pool.drop(chunk));
+        assert_eq!((pool.used, pool.smalls), (0, 0));
+        assert_eq!((pool.spare.len(), pool.small_spare.len()), (SPARE, SPARE));
     }
 }
