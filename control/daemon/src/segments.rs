@@ -68,7 +68,7 @@ pub(crate) fn open(bridge: &str, segment: &Segment, queues: u16) -> Answer<Held>
 }
 
 impl State {
-    /// Makes taps ports of their bridges again, which may have been made anew,.
+    /// Makes taps ports of their bridges again, which may have been made anew.
     pub(crate) fn follow_segments(&self) {
         if self.live.networks.iter().all(|live| live.segment.is_none()) {
             return;

@@ -248,7 +248,7 @@ impl State {
         if let Err(failure) = opened.and_then(|held| self.attach(port, held)) {
             let guest = self.live.guests.iter().find(|guest| guest.port == port);
             if guest.is_some_and(|guest| guest.details.cable.waits_for_peer()) {
-                tracing::info!("port {port} waits for its guest to connect anew");
+                tracing::info!("port {port} waits for its guest to connect anew: {}", failure.message);
             } else {
                 tracing::error!("port {port} could not be made again: {}", failure.message);
             }

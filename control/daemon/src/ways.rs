@@ -17,8 +17,7 @@ pub(crate) fn wanted(network: &Network) -> Answer<Option<Uplink>> {
         return Err(fail_help(error.message, error.help.unwrap_or_default()));
     }
     match network.forward.mode {
-        Mode::Isolated => Ok(None),
-        Mode::Bridge => Ok(None),
+        Mode::Isolated | Mode::Bridge => Ok(None),
         Mode::Nat | Mode::Route | Mode::Open => match (&network.uplink, &network.forward.dev) {
             (Some(uplink), _) if uplink.kind == UplinkKind::Shared && network.forward.mode != Mode::Nat => {
                 Err(not_translated(network))
