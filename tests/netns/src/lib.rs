@@ -7,6 +7,7 @@
 //! ```
 
 mod api;
+mod dhcp;
 mod ear;
 mod judge;
 mod net;

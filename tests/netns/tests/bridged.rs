@@ -18,22 +18,7 @@ fn world() -> Option<World> {
     let mut world = World::new(&Setup { tools: &["ping"], ..Setup::default() })?;
     world.ip("host", "addr flush dev up0");
     add_bridge(&world);
-    let words = [
-        "dnsmasq",
-        "--keep-in-foreground",
-        "--conf-file=/dev/null",
-        "--port=0",
-        "--pid-file=",
-        "--interface=eth0",
-        "--bind-interfaces",
-        "--dhcp-range=203.0.113.100,203.0.113.120,1h",
-        "--log-facility=-",
-        "--dhcp-authoritative",
-        "--dhcp-leasefile=/dev/null",
-        "--no-ping",
-    ];
-    let mut server = world.spawn("net", "dhcp", &words);
-    server.wait_said("DHCP, IP range", 5);
+    let server = world.serve_dhcp("net", "eth0", "203.0.113.100,203.0.113.120");
     world.keep(server);
     Some(world)
 }

@@ -235,29 +235,13 @@ fn an_uplink_takes_an_address_of_its_own_by_dhcp() {
     let _ = run(&words).expect_ok("veth pair");
     world.ip("net", "addr add 198.51.100.1/24 dev eth1");
     world.ip("net", "link set eth1 up");
-    let mut server = world.spawn(
-        "net",
-        "dhcp-eth1",
-        &[
-            "dnsmasq",
-            "--no-daemon",
-            "--conf-file=/dev/null",
-            "--port=0",
-            "--pid-file=",
-            "--dhcp-leasefile=/dev/null",
-            "--interface=eth1",
-            "--dhcp-authoritative",
-            "--dhcp-range=198.51.100.50,198.51.100.60,1h",
-        ],
-    );
-    server.wait_said("DHCP", 5);
+    let _server = world.serve_dhcp("net", "eth1", "198.51.100.50,198.51.100.60");
     let uplink = "<pontoon:uplink xmlns:pontoon='urn:pontoon:network:1' kind='direct' dev='up1'/>";
     world.start_network("natntw", &network("<forward mode='nat' dev='up1'/>", uplink, ""));
     let _ = world.guest("g1", "natntw", "eth0", MAC1);
     until("the uplink has an address", 20, || world.pings("g1", "198.51.100.1").then_some(()));
     let external = asks_as(&world, "g1", "http://198.51.100.1/");
     assert!(external.starts_with("198.51.100.5") || external == "198.51.100.60", "{external}");
-    server.stop(rustix::process::Signal::TERM);
 }
 
 #[test]
