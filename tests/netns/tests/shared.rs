@@ -42,6 +42,7 @@ fn add_far(world: &World) {
     for (which, dev, address) in [("net", "far0", "198.51.100.1/24"), ("far", "eth0", "198.51.100.2/24")] {
         world.ip(which, &format!("addr add {address} dev {dev}"));
         world.ip(which, &format!("link set {dev} mtu 1400 up"));
+        world.keep_order(which, dev);
     }
     world.ip("far", "route add default via 198.51.100.1");
     in_netns(&net, || std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("forward"));
