@@ -176,6 +176,7 @@ impl User {
         let gone = self.more && self.read_guest(now);
         let mut cx = Cx { side: &mut self.side, config: &self.config, now, registry: self.poll.registry() };
         self.tcp.flush(&mut cx);
+        self.udp.flush(&mut cx);
         if now.duration_since(self.ticked) >= TICK {
             self.ticked = now;
             self.tcp.tick(&mut cx);

@@ -289,6 +289,34 @@ fn datagrams_are_answered_and_a_full_table_forgets_the_oldest() {
 }
 
 #[test]
+fn datagrams_of_one_turn_arrive_one_by_one_and_in_order() {
+    let mut bench = Bench::new(Limits::default());
+    let hosts = [(); 2].map(|()| UdpSocket::bind((LOCAL, 0)).expect("bind"));
+    let to = |which: usize| match hosts[which].local_addr() {
+        Ok(SocketAddr::V4(to)) => to,
+        other => panic!("{other:?}"),
+    };
+    // Equal ones, a shorter one that ends the run, a longer one, an empty one, and another target between.
+    let sizes = [7, 7, 7, 3, 7, 9, 0, 9, 1400, 1400];
+    for (count, size) in sizes.into_iter().enumerate() {
+        bench.udp(6200, to(0), &vec![count as u8; size]);
+        bench.udp(6200, to(usize::from(count % 4 == 3)), b"*");
+    }
+    bench.turn();
+    let mut got = Vec::new();
+    let mut buffer = [0; 2000];
+    while got.len() < sizes.len() {
+        hosts[0].set_read_timeout(Some(Duration::from_secs(5))).expect("timeout");
+        let length = hosts[0].recv(&mut buffer).expect("datagram");
+        if buffer[..length] != *b"*" {
+            got.push((length, buffer[..length].to_vec()));
+        }
+    }
+    let sent = sizes.into_iter().enumerate().map(|(count, size)| (size, vec![count as u8; size]));
+    assert_eq!(got, sent.collect::<Vec<_>>());
+}
+
+#[test]
 fn strangers_are_not_let_in() {
     let mut bench = Bench::new(Limits::default());
     let host = UdpSocket::bind((LOCAL, 0)).expect("bind");

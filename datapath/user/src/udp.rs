@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use pontoon_ports::sys;
 use pontoon_wire::{icmp, ipv4};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
@@ -22,6 +23,30 @@ const IDLE: Duration = Duration::from_secs(300);
 /// Of an endpoint that has only asked resolvers.
 const IDLE_DNS: Duration = Duration::from_secs(30);
 const DNS: u16 = 53;
+
+/// Octets and datagrams sent in one call (`UDP_MAX_SEGMENTS` before Linux 6.8).
+const BATCH: usize = 60_000;
+const SEGMENTS: usize = 64;
+/// Longer datagrams gain nothing, and few ways take super-datagrams of them.
+const LONGEST: usize = 1472;
+
+/// Datagrams of one flow and size that wait for the end of the turn or for one that is different.
+#[derive(Debug, Default)]
+struct Batch {
+    flow: Option<(Flow, SocketAddrV4, usize)>,
+    size: usize,
+    /// The last one was shorter, so that it is the last.
+    closed: bool,
+    octets: Vec<u8>,
+}
+
+impl Batch {
+    fn takes(&self, flow: &Flow, datagram: &[u8]) -> bool {
+        let same = self.flow.is_some_and(|(of, ..)| of == *flow);
+        let room = self.octets.len() + datagram.len() <= BATCH && self.octets.len() < self.size * SEGMENTS;
+        same && room && !self.closed && !datagram.is_empty() && datagram.len() <= self.size
+    }
+}
 
 #[derive(Debug)]
 struct Endpoint {
@@ -60,11 +85,14 @@ impl Endpoint {
 pub(crate) struct Udp {
     table: Table<SocketAddrV4, Endpoint>,
     buffer: Vec<u8>,
+    batch: Batch,
+    /// The kernel cuts no super-datagrams on the way the last one was to take.
+    uncut: bool,
 }
 
 impl Udp {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { table: Table::new(limit), buffer: vec![0; 1 << 16] }
+        Self { table: Table::new(limit), buffer: vec![0; 1 << 16], batch: Batch::default(), uncut: false }
     }
 
     #[cfg(test)]
@@ -78,6 +106,11 @@ impl Udp {
 
     /// Datagrams of `size` octets each, the last one perhaps shorter.
     pub(crate) fn send(&mut self, cx: &mut Cx<'_>, flow: Flow, payload: &[u8], size: usize) {
+        if size == payload.len() && self.batch.takes(&flow, payload) {
+            self.batch.closed = size < self.batch.size;
+            return self.batch.octets.extend_from_slice(payload);
+        }
+        self.flush(cx);
         let Some(host) = cx.config.host(flow.remote) else {
             return refuse(cx, &flow, icmp::ADMINISTRATIVELY_PROHIBITED);
         };
@@ -91,22 +124,35 @@ impl Udp {
         let Some(endpoint) = self.table.get(slot) else { return };
         endpoint.last = cx.now;
         endpoint.remember(host, flow.remote);
-        // An empty datagram is one too.
-        let mut rest = payload;
-        loop {
-            let (datagram, behind) = rest.split_at(rest.len().min(size.max(1)));
-            if let Err(error) = send_to(&endpoint.socket, datagram, host) {
-                // A full socket loses datagrams, as a full card does.
-                if let Some(code) = code_of(error) {
-                    refuse(cx, &flow, code);
-                }
-                return;
+        if size == payload.len() && (1..=LONGEST).contains(&size) && !self.uncut {
+            self.batch.flow = Some((flow, host, slot));
+            (self.batch.size, self.batch.closed) = (size, false);
+            return self.batch.octets.extend_from_slice(payload);
+        }
+        if let Err(error) = send_each(&endpoint.socket, payload, size, host) {
+            tell(cx, &flow, error);
+        }
+    }
+
+    /// Sends what waits.
+    pub(crate) fn flush(&mut self, cx: &mut Cx<'_>) {
+        let Some((flow, host, slot)) = self.batch.flow.take() else { return };
+        let (octets, size) = (&self.batch.octets, self.batch.size);
+        if let Some(endpoint) = self.table.get(slot) {
+            endpoint.last = cx.now;
+            let mut sent = Err(Errno::INVAL);
+            if octets.len() > size {
+                sent = sys::send_segments(&endpoint.socket, octets, size as u16, host);
+                self.uncut |= matches!(sent, Err(Errno::INVAL | Errno::IO | Errno::MSGSIZE));
             }
-            rest = behind;
-            if rest.is_empty() {
-                return;
+            if matches!(sent, Err(Errno::INVAL | Errno::IO | Errno::MSGSIZE)) {
+                sent = send_each(&endpoint.socket, octets, size, host);
+            }
+            if let Err(error) = sent {
+                tell(cx, &flow, error);
             }
         }
+        self.batch.octets.clear();
     }
 
     fn open(&mut self, cx: &mut Cx<'_>, guest: SocketAddrV4) -> rustix::io::Result<usize> {
@@ -145,7 +191,28 @@ impl Udp {
     }
 
     pub(crate) fn tick(&mut self, now: Instant) {
+        // Ways change.
+        self.uncut = false;
         self.table.retain(|endpoint| !endpoint.is_old(now));
+    }
+}
+
+/// An empty datagram is one too.
+fn send_each(socket: &OwnedFd, mut rest: &[u8], size: usize, to: SocketAddrV4) -> rustix::io::Result<()> {
+    loop {
+        let (datagram, behind) = rest.split_at(rest.len().min(size.max(1)));
+        send_to(socket, datagram, to)?;
+        rest = behind;
+        if rest.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// A full socket loses datagrams, as a full card does; of ways that are not there the guest is told.
+fn tell(cx: &mut Cx<'_>, flow: &Flow, error: Errno) {
+    if let Some(code) = code_of(error) {
+        refuse(cx, flow, code);
     }
 }
 
