@@ -174,6 +174,11 @@ pub(crate) fn ports(ports: &[PortInfo], details: bool, quiet: bool) -> String {
 }
 
 /// `domiflist`.
+/// Port forwards.
+pub(crate) fn forwards(rows: Vec<Vec<String>>, quiet: bool) -> String {
+    Table { headings: &["Protocol", "Address", "Ports", "Guest", "To"], rows }.modern(quiet)
+}
+
 pub(crate) fn interfaces(interfaces: &[InterfaceInfo], quiet: bool) -> String {
     let row = |one: &InterfaceInfo| {
         let model = one.model.clone().unwrap_or_else(|| "-".to_owned());

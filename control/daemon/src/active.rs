@@ -38,8 +38,9 @@ impl State {
         let port = self.new_port()?;
         self.send_lease_log(id, &network)?;
         let segment = segments::of(&network)?;
-        let live = LiveNetwork::new(id, port, uplink, network);
+        let live = LiveNetwork::new(id, port, uplink, network.clone());
         self.live.networks.push(LiveNetwork { segment, ..live });
+        self.check_forwards(id, &network)?;
         let held = self.reopen(port)?;
         self.attach(port, held)?;
         self.share()

@@ -141,6 +141,8 @@ impl State {
             live.xml.clone_from(&xml);
             live.network.clone_from(&next);
         }
+        self.check_forwards(old.id, &next)?;
+        self.known.locate(&mut changed);
         let document = |live| document::build(live, &self.failed, &self.resolvers);
         // A document names only resolvers there are sockets to.
         let same_servers = dns::servers(&old.network).eq(dns::servers(&next));

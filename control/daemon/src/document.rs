@@ -112,6 +112,7 @@ fn network(all: &Live, live: &LiveNetwork, resolvers: &Resolvers) -> Network {
         uplink: live.uplink,
         nat_ports: nat_ports(live),
         nat_addresses: definition.forward.nat_addresses,
+        port_forwards: crate::forwards::describe(live),
         dhcp: dhcp_ip(definition).map(|ip| dhcp::describe(definition, ip)),
         dns: dns::describe(definition, resolvers),
         ageing_seconds: all.bridging.network(live.id).ageing_seconds,

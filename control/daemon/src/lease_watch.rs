@@ -6,6 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -125,7 +126,7 @@ pub(crate) fn start(shared: Arc<Shared>) -> io::Result<()> {
     };
     let inotify = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
     inotify::add_watch(&inotify, &dir, inotify::WatchFlags::MODIFY | inotify::WatchFlags::MOVED_TO)?;
-    let reporter = Reporter { shared, watch, events };
+    let reporter = Reporter { shared, watch, events, moved: false.into() };
     std::thread::Builder::new().name("lease-watch".into()).spawn(move || reporter.run(&inotify)).map(drop)
 }
 
@@ -133,6 +134,8 @@ struct Reporter {
     shared: Arc<Shared>,
     watch: LeaseWatch,
     events: Events,
+    /// A lease changed in a network that forwards ports.
+    moved: std::sync::atomic::AtomicBool,
 }
 
 impl Reporter {
@@ -156,6 +159,9 @@ impl Reporter {
             for network in changed(inotify) {
                 self.read(&network);
             }
+            if self.moved.swap(false, Ordering::Relaxed) {
+                self.shared.lock().follow_guests();
+            }
         }
     }
 
@@ -173,6 +179,9 @@ impl Reporter {
     fn tell(&self, network: &str, detail: LeaseChange, lease: &Lease) {
         let known = self.shared.known();
         let Some(live) = known.live.by_name(network) else { return };
+        if !live.network.port_forwards.is_empty() {
+            self.moved.store(true, Ordering::Relaxed);
+        }
         let prefix = document::address(&live.network).map_or(32, |net| net.prefix_len());
         let lease = leases::info(lease.clone(), prefix);
         self.events.publish(Event::Lease { subject: subject(&live.network), detail, lease });

@@ -19,6 +19,7 @@ mod document;
 mod doors;
 mod events;
 mod failure;
+mod forwards;
 mod guests;
 mod helper;
 mod known;

@@ -46,6 +46,9 @@ pub(crate) struct LiveNetwork {
     /// Of networks on a bridge of the kernel's.
     #[serde(default)]
     pub(crate) segment: Option<Segment>,
+    /// Where the guests of port forwards are, by the names these have.
+    #[serde(default)]
+    pub(crate) guests: std::collections::BTreeMap<String, Ipv4Addr>,
     /// `xml`, parsed.
     #[serde(skip)]
     pub(crate) network: Network,
@@ -104,7 +107,8 @@ pub(crate) struct Guest {
 impl LiveNetwork {
     pub(crate) fn new(id: u16, port: u16, uplink: Option<u16>, network: Network) -> Self {
         let xml = network.to_xml(&DumpOptions { inactive: true, connections: None });
-        Self { id, xml, port, uplink, ports: None, segment: None, network }
+        let guests = std::collections::BTreeMap::new();
+        Self { id, xml, port, uplink, ports: None, segment: None, guests, network }
     }
 
     pub(crate) fn bridge(&self) -> &str {

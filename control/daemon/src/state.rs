@@ -107,6 +107,7 @@ impl State {
     /// Sends the document, waits until it runs, and notes it.
     pub(crate) fn apply(&mut self) -> Answer<()> {
         self.live.number_ports()?;
+        self.locate_guests();
         self.live.generation += 1;
         // Whoever makes a change that depends on it has asked before; for the rest it is tried again.
         if let Err(failure) = self.share() {

@@ -6,6 +6,7 @@ use crate::Ipv4Net;
 use crate::device::{Driver, PciAddress, VirtualPort};
 use crate::dnsmasq::DnsmasqOption;
 use crate::element::Element;
+use crate::forward::PortForward;
 
 /// One virtual network, as defined by a `<network>` document.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,6 +31,7 @@ pub struct Network {
     pub port_isolated: Option<bool>,
     pub ips: Vec<Ip>,
     pub routes: Vec<Route>,
+    pub port_forwards: Vec<PortForward>,
     pub virtualport: Option<VirtualPort>,
     pub portgroups: Vec<PortGroup>,
     pub dnsmasq_options: Vec<String>,

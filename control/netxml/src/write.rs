@@ -7,7 +7,7 @@ use crate::escape::{attribute, text};
 use crate::value::{address_text, netmask};
 use crate::{
     Bandwidth, DNSMASQ_NAMESPACE, Dns, Driver, Forward, Ip, Lease, Mode, Network, PONTOON_NAMESPACE,
-    PciAddress, PortGroup, Range, Rate, Route, Srv, Uplink, VirtualPort, Vlan, Written,
+    PciAddress, PortForward, PortGroup, Range, Rate, Route, Srv, Uplink, VirtualPort, Vlan, Written,
 };
 
 /// What to print.
@@ -172,6 +172,7 @@ impl Network {
         for entry in &self.routes {
             route(w, entry);
         }
+        self.port_forwards.iter().for_each(|forward| port_forward(w, forward));
         virtual_port(w, self.virtualport.as_ref());
         for group in &self.portgroups {
             portgroup(w, group);
@@ -404,6 +405,33 @@ fn portgroup(w: &mut Writer, group: &PortGroup) {
         bandwidth(w, group.bandwidth.as_ref(), 0);
         port(w, group.port_isolated);
     });
+}
+
+fn port_forward(w: &mut Writer, forward: &PortForward) {
+    let tag = Tag::new("portForward")
+        .with("proto", forward.proto.as_str())
+        .with_some("address", forward.address)
+        .with_some("dev", forward.dev.as_deref())
+        .with("guest", &forward.guest);
+    w.open(&tag, |w| {
+        for range in &forward.ranges {
+            let tag = Tag::new("range")
+                .with("start", range.start)
+                .with_some("end", range.end)
+                .with_some("to", range.to)
+                .with_bool("exclude", range.exclude.then_some(true));
+            w.leaf(&tag);
+        }
+    });
+}
+
+impl PortForward {
+    /// As it is written in a definition.
+    pub fn to_xml(&self) -> String {
+        let mut writer = Writer::default();
+        port_forward(&mut writer, self);
+        writer.out
+    }
 }
 
 fn uplink(w: &mut Writer, uplink: &Uplink) {

@@ -50,12 +50,30 @@ pub struct Network {
     /// External addresses NAT uses, inclusive, instead of the uplink's own.
     #[serde(default)]
     pub nat_addresses: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// External ports that lead to guests.
+    #[serde(default)]
+    pub port_forwards: Vec<PortForward>,
     pub dhcp: Option<Dhcp>,
     pub dns: Dns,
     /// Seconds after which a learned address is forgotten (IEEE 802.1D default 300).
     pub ageing_seconds: u32,
     #[serde(default)]
     pub bridging: Bridging,
+}
+
+/// External ports that lead to a guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortForward {
+    /// Of the IPv4 header.
+    pub protocol: u8,
+    /// `None`: every address NAT has on the uplink.
+    pub address: Option<Ipv4Addr>,
+    /// Inclusive.
+    pub ports: (u16, u16),
+    /// The guest's port behind the first one.
+    pub to: u16,
+    /// `None`: not known at present.
+    pub guest: Option<Ipv4Addr>,
 }
 
 /// How a network's switch works.

@@ -8,7 +8,9 @@ use std::fmt::Display;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use pontoon_engine::snapshot::{Forward, Network, Port, Role, Route, Shared, Snapshot, Subnet, Uplink};
+use pontoon_engine::snapshot::{
+    Forward, Network, Port, PortForward, Role, Route, Shared, Snapshot, Subnet, Uplink,
+};
 use pontoon_engine::switch::MacTable;
 use pontoon_engine::{PortId, dhcp};
 use pontoon_proto::document::{self, Document};
@@ -200,6 +202,7 @@ fn network(
         subnets: subnets(field, described)?,
         routes: routes(field, described)?,
         nat_addresses: nat_addresses(field, described)?,
+        forwards: forwards(field, described)?,
         dhcp,
         dns: services::dns(field, described, subnet, resolvers)?,
         macs,
@@ -207,6 +210,19 @@ fn network(
         ports: Vec::new(),
         host: None,
     })
+}
+
+fn forwards(field: &str, described: &document::Network) -> Result<Vec<PortForward>, String> {
+    let one = |(index, forward): (usize, &document::PortForward)| {
+        let &document::PortForward { protocol, address, ports: (first, last), to, guest } = forward;
+        let sound = first > 0 && to > 0 && first <= last && to.checked_add(last - first).is_some();
+        if !sound || !matches!(protocol, 6 | 17) {
+            let what = format_args!("ports {first}-{last} to {to} of protocol {protocol}");
+            return refuse(format_args!("{field}.port_forwards[{index}]"), what);
+        }
+        Ok(PortForward { protocol, address, ports: (first, last), to, guest })
+    };
+    described.port_forwards.iter().enumerate().map(one).collect()
 }
 
 /// The gateway's addresses, the first beside DHCP first.

@@ -60,6 +60,7 @@ drops! {
     NatFragmentElsewhere "nat_fragment_elsewhere" "a copy of a fragment whose first part this worker does not have; another may",
     NatNoSession "nat_no_session" "arrived from outside without a session",
     NatFiltered "nat_filtered" "arrived from an endpoint the guest never spoke to",
+    NatNoGuest "nat_no_guest" "a port forward whose guest has no address at present",
     NatTableFull "nat_table_full" "no free session slot",
     NatPortsExhausted "nat_ports_exhausted" "no free external port",
     NatQuota "nat_quota" "the inside address has its share of sessions already",

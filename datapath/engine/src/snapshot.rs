@@ -88,6 +88,8 @@ pub struct Network {
     pub nat_ports: (u16, u16),
     /// External addresses, inclusive, instead of the uplink's own.
     pub nat_addresses: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// External ports that lead to guests.
+    pub forwards: Vec<PortForward>,
     pub dhcp: Option<crate::dhcp::Config>,
     pub dns: crate::dns::Config,
     /// Learned addresses, shared by all workers and kept over configuration changes.
@@ -98,6 +100,21 @@ pub struct Network {
     pub ports: Vec<PortId>,
     /// The host's own port.
     pub host: Option<PortId>,
+}
+
+/// External ports that lead to a guest whoever asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortForward {
+    /// TCP or UDP.
+    pub protocol: u8,
+    /// `None`: every address NAT has on the uplink.
+    pub address: Option<Ipv4Addr>,
+    /// First and last.
+    pub ports: (u16, u16),
+    /// The guest's port behind the first one.
+    pub to: u16,
+    /// `None`: not known at present.
+    pub guest: Option<Ipv4Addr>,
 }
 
 /// The address of a pool that goes with an inside address.
@@ -231,11 +248,14 @@ impl Snapshot {
         nat.any(|network| (network.nat_ports.0..=network.nat_ports.1).contains(&port))
     }
 
-    /// Pools of NAT on an uplink.
+    /// Pools of NAT on an uplink, and addresses of port forwards there.
     pub fn nat_pools(&self, uplink: u16) -> impl Iterator<Item = (Ipv4Addr, Ipv4Addr)> + '_ {
         let networks = self.networks.iter().flatten();
         let nat = networks.filter(move |n| n.forward == Forward::Nat && n.uplink == Some(uplink));
-        nat.filter_map(|network| network.nat_addresses)
+        nat.flat_map(|network| {
+            let own = network.forwards.iter().filter_map(|forward| forward.address);
+            network.nat_addresses.into_iter().chain(own.map(|address| (address, address)))
+        })
     }
 
     /// The routed network behind this uplink that `ip` is in.
@@ -267,6 +287,7 @@ mod tests {
             uplink: Some(0),
             nat_ports: (1, 2),
             nat_addresses: None,
+            forwards: Vec::new(),
             dhcp: None,
             dns: crate::dns::Config::default(),
             macs: Arc::new(crate::switch::MacTable::new(1)),

@@ -77,7 +77,7 @@ fn look(header: vnet::Header, bytes: &[u8], packet: &Packet) {
     let _ = gateway::may_answer(packet, Some(Subnet { address: ADDRESS, prefix: 24 }));
     let _ = gateway::exceeds(bytes, packet, &header, 1500);
     let _ = gateway::header_checksum_valid(bytes, packet);
-    let _ = (nat::outbound_port(bytes, packet), nat::inbound_port(bytes, packet));
+    let _ = (nat::outbound_port(bytes, packet), nat::external(bytes, packet));
     if let Some(payload) = gateway::udp_payload(bytes, packet) {
         assert!(packet.l4 + 8 + payload.len() <= bytes.len());
     }

@@ -276,6 +276,7 @@ pub(crate) fn network(name: &str, third: u8, mac: [u8; 6], nat: bool, ports: Vec
         uplink: nat.then_some(0),
         nat_ports: (1024, 65535),
         nat_addresses: None,
+        forwards: vec![],
         dhcp: Some(Dhcp {
             server: gateway,
             prefix: 24,

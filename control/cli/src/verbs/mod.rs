@@ -8,6 +8,7 @@ mod guests;
 mod leases;
 mod network;
 mod paste;
+mod port_forward;
 mod ports;
 mod shell_verbs;
 pub(crate) mod status;
@@ -45,6 +46,7 @@ pub(crate) static GROUPS: &[Group] = &[
             ports::CREATE,
             ports::DUMPXML,
             ports::DELETE,
+            port_forward::PORT_FORWARD,
         ],
     },
     Group {

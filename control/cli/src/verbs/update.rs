@@ -24,6 +24,7 @@ const SECTIONS: &[&str] = &[
     "dns-host",
     "dns-txt",
     "dns-srv",
+    "port-forward",
 ];
 
 pub(crate) const EDIT: Command = Command {
@@ -108,7 +109,7 @@ pub(crate) const METADATA: Command = Command {
     run: metadata,
 };
 
-fn affect(args: &Args) -> Result<Affect, Refusal> {
+pub(super) fn affect(args: &Args) -> Result<Affect, Refusal> {
     args.exclusive("current", "live")?;
     args.exclusive("current", "config")?;
     Ok(Affect { live: args.has("live"), config: args.has("config") })

@@ -18,6 +18,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
@@ -95,6 +96,11 @@ impl LiveUplink {
         self.kind == Kind::Shared
     }
 
+    /// The host's interface it leaves by at present.
+    pub(crate) fn device(&self) -> Option<&str> {
+        self.target.as_ref().map(|target| target.name.as_str())
+    }
+
     /// Fills in what the host is at present.
     pub(crate) fn look(&mut self) -> io::Result<()> {
         match host::way_out(self.over.as_deref(), self.mac)? {
@@ -138,8 +144,7 @@ impl State {
             let hung = self.sharing.hung.remove(&id);
             hung.into_iter().flat_map(|hung| hung.hooks).flatten().for_each(|hook| hook.unhang(None));
         }
-        let wanted: Vec<Range> = self.chosen().map(|chosen| chosen.range).collect();
-        self.reserve(&wanted)?;
+        self.reserve(&self.kept_ports())?;
         for uplink in self.live.uplinks.clone().iter().filter(|uplink| uplink.is_shared()) {
             self.hang(uplink)?;
         }
@@ -151,7 +156,30 @@ impl State {
         self.live.networks.iter().filter_map(|network| network.ports)
     }
 
-    fn is_on_shared(&self, uplink: Option<u16>) -> bool {
+    /// Ports that are kept from the host's programs.
+    fn kept_ports(&self) -> Vec<Range> {
+        let networks = self.live.networks.iter().filter(|network| self.is_on_shared(network.uplink));
+        let forwarded = networks.flat_map(|network| crate::forwards::ports(&network.network));
+        self.chosen().map(|chosen| chosen.range).chain(forwarded).collect()
+    }
+
+    /// Names the sockets of the host's programs among ports that are to lead to a guest.
+    pub(crate) fn sockets_at(
+        &mut self,
+        range: Range,
+        protocol: &str,
+        address: &dyn Fn(Ipv4Addr) -> bool,
+    ) -> Answer<Option<String>> {
+        let own = self.resolvers.leave_ports(range);
+        let mut clashes =
+            sockets::within(range).map_err(|error| internal(format!("listing sockets: {error}")))?;
+        clashes.retain(|clash| {
+            clash.protocol == protocol && clash.address.is_none_or(address) && !own.contains(&clash.inode)
+        });
+        Ok((!clashes.is_empty()).then(|| sockets::name(&clashes)))
+    }
+
+    pub(crate) fn is_on_shared(&self, uplink: Option<u16>) -> bool {
         self.live.uplinks.iter().any(|other| other.is_shared() && Some(other.id) == uplink)
     }
 
@@ -199,7 +227,7 @@ impl State {
 
     /// Reserves ports, and says whose sockets are there all the same.
     fn claim(&mut self, range: Range) -> Answer<Vec<sockets::Clash>> {
-        let mut all: Vec<Range> = self.chosen().map(|chosen| chosen.range).collect();
+        let mut all = self.kept_ports();
         all.push(range);
         self.reserve(&all)?;
         let own = self.resolvers.leave_ports(range);
@@ -227,9 +255,10 @@ impl State {
     fn scope(&self, uplink: &LiveUplink) -> Scope {
         let networks = self.live.networks.iter().filter(|network| network.uplink == Some(uplink.id));
         let own = uplink.address.map(|net| (net.addr(), net.addr()));
-        let pools = networks.clone().filter_map(|network| network.network.forward.nat_addresses);
+        let pools = networks.clone().flat_map(|network| crate::forwards::addresses(&network.network));
         let mut ports: Vec<Range> =
-            networks.filter_map(|network| network.ports).map(|chosen| chosen.range).collect();
+            networks.clone().filter_map(|network| network.ports).map(|chosen| chosen.range).collect();
+        ports.extend(networks.clone().flat_map(|network| crate::forwards::ports(&network.network)));
         ports.sort_unstable();
         ports.dedup();
         Scope { addresses: own.into_iter().chain(pools).collect(), ports }

@@ -19,8 +19,8 @@ const TIME_WAIT: u8 = 0x06;
 /// A socket that would lose its packets to NAT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Clash {
-    protocol: &'static str,
-    address: Option<Ipv4Addr>,
+    pub(super) protocol: &'static str,
+    pub(super) address: Option<Ipv4Addr>,
     pub(super) port: u16,
     pub(super) inode: u64,
     uid: u32,

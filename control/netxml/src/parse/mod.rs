@@ -7,6 +7,7 @@ pub(crate) mod dhcp;
 pub(crate) mod dns;
 mod forward;
 mod ip;
+pub(crate) mod port_forward;
 pub(crate) mod qos;
 mod range;
 mod uplink;
@@ -125,6 +126,7 @@ fn network(cx: &Cx<'_>, root: Node<'_>) -> Result<Network> {
     network.ips = ips(cx, root)?;
     network.routes = routes(cx, root, &network.ips)?;
     network.forward = forward::forward(cx, root)?;
+    network.port_forwards = port_forward::all(cx, root, network.forward.mode)?;
     validate::definition(cx, root, &network)?;
     network.metadata = child(root, "metadata").map(Element::metadata);
     network.dnsmasq_options = dnsmasq_options(cx, root)?;

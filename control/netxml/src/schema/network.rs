@@ -37,8 +37,29 @@ pub(crate) static NETWORK: &Spec = &element(
         maybe(&PORT_OPTIONS),
         any_of(&IP),
         any_of(&ROUTE),
+        any_of(&PORT_FORWARD),
         maybe(&DNSMASQ_OPTIONS),
     ],
+);
+
+static PORT_FORWARD: Spec = element(
+    "portForward",
+    &[
+        must("proto", Kind::Words(&["tcp", "udp"])),
+        may("address", Kind::Ipv4),
+        may("dev", Kind::Device),
+        must("guest", Kind::Text),
+    ],
+    &[some_of(&element(
+        "range",
+        &[
+            must("start", PORT_NUMBER),
+            may("end", PORT_NUMBER),
+            may("to", PORT_NUMBER),
+            may("exclude", YES_NO),
+        ],
+        &[],
+    ))],
 );
 
 static NAME: Spec = text("name", Kind::Text);

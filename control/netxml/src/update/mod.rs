@@ -3,6 +3,7 @@
 mod dhcp;
 mod dns;
 mod forward;
+mod port_forward;
 
 use crate::error::{Class, Error};
 use crate::parse::cx::{Cx, Node, Result};
@@ -59,10 +60,12 @@ pub enum Section {
     DnsHost,
     DnsTxt,
     DnsSrv,
+    /// Not one of virsh's.
+    PortForward,
 }
 
 impl Section {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Bridge,
         Self::Domain,
         Self::Ip,
@@ -75,6 +78,7 @@ impl Section {
         Self::DnsHost,
         Self::DnsTxt,
         Self::DnsSrv,
+        Self::PortForward,
     ];
 
     /// virsh's word for it.
@@ -92,6 +96,7 @@ impl Section {
             Self::DnsHost => "dns-host",
             Self::DnsTxt => "dns-txt",
             Self::DnsSrv => "dns-srv",
+            Self::PortForward => "port-forward",
         }
     }
 
@@ -127,6 +132,7 @@ pub fn update(
         Section::DnsHost => dns::host(&update, &mut changed)?,
         Section::DnsTxt => dns::txt(&update, &mut changed)?,
         Section::DnsSrv => dns::srv(&update, &mut changed)?,
+        Section::PortForward => port_forward::port_forward(&update, &mut changed)?,
         Section::Bridge | Section::Domain | Section::Ip | Section::Forward | Section::ForwardPf => {
             return Err(update.no_support(section));
         }

@@ -262,8 +262,15 @@ impl State {
         if self.is_inside(destination) {
             return self.cross(context, network, id, frame, packet);
         }
-        if network.uplink.is_some_and(|uplink| is_for_host(context.snapshot, uplink, frame, packet)) {
-            return to_host(context, network, frame);
+        if let Some(uplink) =
+            network.uplink.filter(|&uplink| self.is_for_host(context, uplink, frame, packet))
+        {
+            let local = (source, packet.source_port);
+            // Perhaps an answer to the host, which came by a forward: its session's owner knows.
+            return match self.nat.forwards().leads_to(id, packet.ip.protocol, local) {
+                true => self.leave_by_nat(context, network, (id, uplink), frame, packet),
+                false => to_host(context, network, frame),
+            };
         }
         if network.uplink.is_some_and(|uplink| is_external(context.snapshot, uplink, destination)) {
             return self.for_own_router(context, network, id, frame, packet);
@@ -299,6 +306,16 @@ impl State {
         }
     }
 
+    fn is_for_host<E: Egress>(
+        &self,
+        context: &Context<'_, E>,
+        uplink: u16,
+        frame: &[u8],
+        packet: &Packet,
+    ) -> bool {
+        is_for_host(context.snapshot, self.nat.forwards(), uplink, frame, packet)
+    }
+
     pub(super) fn leave_by_nat<E: Egress>(
         &mut self,
         context: &mut Context<'_, E>,
@@ -330,6 +347,11 @@ impl State {
         packet: &Packet,
     ) -> Decision {
         let uplink = context.snapshot.uplink(uplink_id).ok_or(DropReason::UplinkDown)?;
+        if self.is_for_host(context, uplink_id, frame, packet)
+            && !self.nat.is_known(context.now.mono, id, frame, packet)
+        {
+            return to_host(context, network, frame);
+        }
         let Some((subnet, _)) = address_of(context.snapshot, uplink_id) else {
             self.refuse(context, network, frame, packet, icmp::UNREACHABLE, icmp::NET_UNREACHABLE, 0)?;
             return Err(DropReason::UplinkDown);
@@ -364,6 +386,10 @@ impl State {
         let uplink = context.snapshot.uplink(id).ok_or(DropReason::UplinkDown)?;
         let (subnet, _) = address_of(context.snapshot, id).ok_or(DropReason::UplinkDown)?;
         let packet = Packet::parse(frame).ok_or(DropReason::IpMalformed)?;
+        if self.is_for_host(context, id, frame, &packet) {
+            // The host came by a forward, from its own address.
+            return self.send_uplink(context, id, packet.destination(), frame, false);
+        }
         context.ingress = uplink.port.ok_or(DropReason::UplinkDown)?;
         pontoon_wire::put(frame, 0, &uplink.mac);
         // The owner of the destination's mapping may be another worker than the one of the source's.

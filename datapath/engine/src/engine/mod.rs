@@ -134,6 +134,7 @@ impl Engine {
         state.inside.resize_with(snapshot.networks.len(), Neighbours::default);
         let subnets = snapshot.networks.iter().flatten().flat_map(|network| &network.subnets);
         state.subnets = subnets.map(|subnet| (subnet.network().to_bits(), subnet.mask())).collect();
+        state.nat.set_forwards(nat::Forwards::of(&snapshot));
         if state.config.worker == 0 {
             state.services.apply(&snapshot);
             state.trees.apply(now.mono, &snapshot);
@@ -283,14 +284,23 @@ fn address_of(snapshot: &Snapshot, uplink: u16) -> Option<(Subnet, Option<Ipv4Ad
 }
 
 /// A packet to an address of the host that an uplink is shared with, and not to NAT.
-fn is_for_host(snapshot: &Snapshot, id: u16, frame: &[u8], packet: &Packet) -> bool {
+fn is_for_host(
+    snapshot: &Snapshot,
+    forwards: &nat::Forwards,
+    id: u16,
+    frame: &[u8],
+    packet: &Packet,
+) -> bool {
     let Some(Uplink { shared: Some(shared), subnet, .. }) = snapshot.uplink(id) else { return false };
     let destination = packet.destination();
-    if shared.host.contains(&destination) {
-        return true;
+    let own = subnet.is_some_and(|subnet| subnet.address == destination);
+    if !own && !shared.host.contains(&destination) {
+        return false;
     }
-    let nat = || nat::inbound_port(frame, packet).is_some_and(|port| snapshot.is_nat_port(id, port));
-    subnet.is_some_and(|subnet| subnet.address == destination) && !nat()
+    let nat = |(protocol, external): (u8, (Ipv4Addr, u16))| {
+        own && snapshot.is_nat_port(id, external.1) || forwards.takes(id, protocol, external)
+    };
+    !nat::external(frame, packet).is_some_and(nat)
 }
 
 /// The uplink's own address, or one NAT uses on it.

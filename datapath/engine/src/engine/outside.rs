@@ -3,7 +3,7 @@
 use core::net::Ipv4Addr;
 
 use pontoon_wire::frame::Packet;
-use pontoon_wire::{arp, ethernet, icmp, ipv4, put};
+use pontoon_wire::{Mac, arp, ethernet, icmp, ipv4, put};
 
 use super::routed::{EXPIRED, too_long};
 use super::{Context, Decision, State, address_of, is_external};
@@ -115,7 +115,7 @@ impl State {
         let (subnet, _) = address_of(context.snapshot, id).ok_or(DropReason::UplinkDown)?;
         // What another worker hands over with this source is a guest's packet on its way back in.
         let external = |ip| is_external(context.snapshot, id, ip);
-        if !context.handed && external(packet.source()) {
+        if !context.handed && external(packet.source()) && !self.is_from_host(context, id, frame, &packet) {
             return Err(DropReason::IpSourceSpoofed);
         }
         if !external(packet.destination()) && uplink.shared.is_some() {
@@ -133,6 +133,26 @@ impl State {
             return self.answer_ping(context, uplink, frame, &packet);
         }
         self.translate_in(context, id, frame, &packet)
+    }
+
+    /// The host itself, with the address it shares, comes by a forward. Its loopback interface gives its frames no
+    /// link-layer address, and what the wire brings without one the host's kernel has not taken for its own.
+    fn is_from_host<E: Egress>(
+        &self,
+        context: &Context<'_, E>,
+        id: u16,
+        frame: &[u8],
+        packet: &Packet,
+    ) -> bool {
+        let snapshot = context.snapshot;
+        let protocol = packet.ip.protocol;
+        let forwards = self.nat.forwards();
+        let source = (packet.source(), packet.source_port);
+        snapshot.uplink(id).is_some_and(|uplink| uplink.shared.is_some())
+            && ethernet::destination(frame) == Some(Mac::default())
+            && forwards.takes(id, protocol, (packet.destination(), packet.destination_port))
+            && !snapshot.is_nat_port(id, source.1)
+            && !forwards.takes(id, protocol, source)
     }
 
     fn answer_ping<E: Egress>(
@@ -216,7 +236,7 @@ impl State {
     ) -> Decision {
         self.share_fragment(context, frame, packet);
         if self.config.workers > 1
-            && let Some(port) = nat::inbound_port(frame, packet)
+            && let Some(port) = self.nat.inbound_port(id, frame, packet)
             && self.hand_over(context, nat::owner(port, self.config.workers), frame)?
         {
             return Ok(());
@@ -231,7 +251,11 @@ impl State {
             _ => {
                 ipv4::decrement_ttl(frame.get_mut(ethernet::HEADER..).unwrap_or_default());
                 put(frame, 6, &network.mac);
-                return self.enter(context, network, frame, packet, inside.mac);
+                return match inside.mac {
+                    // Of a guest that has not spoken in the session.
+                    mac if mac == Mac::default() => self.reach_guest(context, inside.network, frame, packet),
+                    mac => self.enter(context, network, frame, packet, mac),
+                };
             }
         };
         before.put_back(frame);

@@ -131,6 +131,34 @@ impl State {
             return Ok(());
         }
         self.admit(context, origin, frame, packet, network.mtu)?;
+        self.reach(context, id, hop, frame, packet)
+    }
+
+    /// A translated packet goes to the guest it is for.
+    pub(super) fn reach_guest<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        id: u16,
+        frame: &mut [u8],
+        packet: &Packet,
+    ) -> Decision {
+        let network = context.snapshot.network(id).ok_or(DropReason::NotForwarded)?;
+        let guest = frame.get(ethernet::HEADER + 16..).and_then(|rest| rest.first_chunk::<4>());
+        let guest = Ipv4Addr::from(*guest.ok_or(DropReason::IpMalformed)?);
+        let hop = network.hop(guest).ok_or(DropReason::NotForwarded)?;
+        self.reach(context, id, hop, frame, packet)
+    }
+
+    /// Sends a packet to a hop on network `id`, when that has said where it is.
+    fn reach<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        id: u16,
+        hop: Ipv4Addr,
+        frame: &mut [u8],
+        packet: &Packet,
+    ) -> Decision {
+        let network = context.snapshot.network(id).ok_or(DropReason::NotForwarded)?;
         let neighbours = self.inside.get_mut(usize::from(id)).ok_or(DropReason::NotForwarded)?;
         put(frame, 6, &network.mac);
         let (mac, ask) = match neighbours.resolve(context.now.mono, hop) {
@@ -231,12 +259,31 @@ impl State {
         else {
             return Ok(false);
         };
+        if self.nat.forwards().has_guest(id, packet.sender_ip) {
+            // Any worker may have sessions of its forwards.
+            for worker in (0..self.config.workers).filter(|&w| w != self.config.worker && !context.handed) {
+                context.out.hand_off(worker, context.ingress, FrameRef { vnet: context.vnet, bytes: frame });
+            }
+            self.hear(context, network, id, &packet);
+            return Ok(context.handed);
+        }
         let keeper = self.keeper(packet.sender_ip);
         if keeper != self.config.worker {
             // A frame another worker handed over for another reason goes its way unheard.
             return if context.handed { Ok(false) } else { self.hand_over(context, keeper, frame) };
         }
-        let Some(neighbours) = self.inside.get_mut(usize::from(id)) else { return Ok(false) };
+        self.hear(context, network, id, &packet);
+        Ok(false)
+    }
+
+    fn hear<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        network: &Network,
+        id: u16,
+        packet: &arp::Packet,
+    ) {
+        let Some(neighbours) = self.inside.get_mut(usize::from(id)) else { return };
         let vnet = context.vnet;
         for (vnet, mut waited) in neighbours.learn(context.now.mono, packet.sender_ip, packet.sender_mac) {
             context.vnet = vnet;
@@ -248,7 +295,6 @@ impl State {
             }
         }
         context.vnet = vnet;
-        Ok(false)
     }
 
     /// The worker that keeps the entry of a hop on a network.

@@ -23,6 +23,9 @@ impl Nat {
         brief: &Brief,
     ) -> Option<()> {
         let flow = Flow::from(brief);
+        if self.forwards.concerns(inside.network, &flow) {
+            return None;
+        }
         let mut slot = outside.session(inside, &flow);
         if brief.protocol != ipv4::UDP {
             tcp::open(&mut slot, &Segment::opening(frame, brief)?).ok()?;

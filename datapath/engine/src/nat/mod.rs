@@ -5,6 +5,7 @@
 //! through.
 
 mod begin;
+mod forwards;
 mod fragments;
 mod index;
 mod known;
@@ -23,6 +24,8 @@ use core::net::Ipv4Addr;
 use pontoon_wire::frame::Packet;
 use pontoon_wire::{Mac, ethernet, icmp, ipv4, vnet};
 
+pub(crate) use self::forwards::Forwards;
+use self::forwards::Target;
 use self::fragments::Fragments;
 pub use self::known::Entry;
 pub use self::ports::owner;
@@ -78,6 +81,7 @@ pub struct Inside {
 pub struct Nat {
     table: Table,
     random: ports::Random,
+    forwards: Forwards,
     worker: (u16, u16),
     sent: Fragments,
     received: Fragments,
@@ -99,16 +103,6 @@ pub fn outbound_port(frame: &[u8], packet: &Packet) -> Option<u16> {
         Kind::Session(flow) => Some(flow.local.1),
         // The quoted packet was received, so the inside endpoint is its destination.
         Kind::Error(quoted) => Some(quoted.destination_port()),
-        Kind::Fragment => None,
-    }
-}
-
-/// Port number whose [`owner`] handles a packet from outside.
-#[must_use]
-pub fn inbound_port(frame: &[u8], packet: &Packet) -> Option<u16> {
-    match classify(frame, packet, Side::Destination).ok()? {
-        Kind::Session(flow) => Some(flow.local.1),
-        Kind::Error(quoted) => Some(quoted.source_port()),
         Kind::Fragment => None,
     }
 }
@@ -145,6 +139,16 @@ fn classify(frame: &[u8], packet: &Packet, local: Side) -> Result<Kind, DropReas
     Ok(Kind::Session(Flow { protocol, local, remote }))
 }
 
+/// Protocol and external endpoint that a packet from outside is for.
+#[must_use]
+pub fn external(frame: &[u8], packet: &Packet) -> Option<(u8, (Ipv4Addr, u16))> {
+    match classify(frame, packet, Side::Destination).ok()? {
+        Kind::Session(flow) => Some((flow.protocol, flow.local)),
+        Kind::Error(quoted) => Some(quoted.source()),
+        Kind::Fragment => None,
+    }
+}
+
 #[inline]
 fn segment(frame: &[u8], packet: &Packet) -> Result<Option<Segment>, DropReason> {
     if packet.ip.protocol != ipv4::TCP {
@@ -159,13 +163,45 @@ impl Nat {
     pub fn new(worker: u16, workers: u16, seed: u64, slots: &'static mut [Slot], now: Time) -> Self {
         let mut table = Table::new(slots, seed);
         let mine = |port| owner(port, workers) == worker;
-        table.adopt(now, |slot| mine(slot.external_port.get()) && mine(slot.inside_port.get()));
+        table.adopt(now, |slot| {
+            mine(slot.inside_port.get()) && (slot.is_forwarded() || mine(slot.external_port.get()))
+        });
         Self {
             table,
             random: ports::Random::new(seed, worker),
+            forwards: Forwards::default(),
             worker: (worker, workers),
             sent: Fragments::new(),
             received: Fragments::new(),
+        }
+    }
+
+    /// Port number whose [`owner`] handles a packet from outside: that inside, which is another where a forward says so.
+    #[must_use]
+    pub fn inbound_port(&self, uplink: u16, frame: &[u8], packet: &Packet) -> Option<u16> {
+        let (protocol, external) = external(frame, packet)?;
+        let target = self.forwards.at(uplink, protocol, external);
+        Some(target.map_or(external.1, |target| target.port))
+    }
+
+    /// Has ports lead to guests. Sessions by forwards that are gone end, and so do those that are in the way of new ones.
+    pub(crate) fn set_forwards(&mut self, forwards: Forwards) {
+        if self.forwards == forwards {
+            return;
+        }
+        self.table.remove_where(|slot| forwards.contradict(slot));
+        self.forwards = forwards;
+    }
+
+    pub(crate) fn forwards(&self) -> &Forwards {
+        &self.forwards
+    }
+
+    /// A packet from inside is of a session.
+    pub(crate) fn is_known(&mut self, now: Time, network: u16, frame: &[u8], packet: &Packet) -> bool {
+        match classify(frame, packet, Side::Source) {
+            Ok(Kind::Session(flow)) => self.table.outgoing(now, network, &flow).is_some(),
+            _ => false,
         }
     }
 
@@ -213,7 +249,8 @@ impl Nat {
     fn current(&mut self, now: Time, outside: &Outside, inside: &Inside, flow: &Flow) -> Option<u32> {
         let number = self.table.outgoing(now, inside.network, flow)?;
         let slot = self.table.slot(number);
-        if slot.uplink.get() == outside.uplink && slot.external == outside.address.octets() {
+        let same = slot.is_forwarded() || slot.external == outside.address.octets();
+        if slot.uplink.get() == outside.uplink && same {
             return Some(number);
         }
         self.table.remove(number);
@@ -231,6 +268,9 @@ impl Nat {
         let Some(slot) = self.table.slot_mut(number) else { return };
         let before = slot.class();
         (slot.mac, slot.epoch) = (inside.mac, outside.epoch);
+        if slot.is_forwarded() && segment.is_none() {
+            slot.assure();
+        }
         let refresh = segment.is_none_or(|segment| tcp::outbound(slot, segment));
         self.table.touch(now, number, before, refresh);
     }
@@ -248,7 +288,11 @@ impl Nat {
             tcp::open(&mut slot, segment)?;
         }
         self.table.make_room(now, inside.network, flow.local.0)?;
-        slot.external_port = self.external_port(now, outside, inside, flow)?.into();
+        let own = outside.address;
+        match self.forwards.of_inside(inside.network, flow.protocol, flow.local, own) {
+            Some(external) => slot.forward(external),
+            None => slot.external_port = self.external_port(now, outside, inside, flow)?.into(),
+        }
         self.table.insert(now, slot)
     }
 
@@ -272,9 +316,25 @@ impl Nat {
 
     /// A port for a new mapping.
     fn pick_port(&mut self, outside: &Outside, flow: &Flow) -> Option<u16> {
+        if !self.forwards.is_empty() {
+            return self.pick_beside(outside, flow);
+        }
         let (worker, workers) = self.worker;
         ports::pick(&mut self.random, flow.local.1, outside.ports, |port| {
             owner(port, workers) == worker && self.table.is_free(outside.uplink, flow.protocol, port)
+        })
+    }
+
+    /// The same where forwards have ports. Apart, so that the usual case is compiled into one piece.
+    #[cold]
+    #[inline(never)]
+    fn pick_beside(&mut self, outside: &Outside, flow: &Flow) -> Option<u16> {
+        let (worker, workers) = self.worker;
+        let Outside { uplink, .. } = *outside;
+        ports::pick(&mut self.random, flow.local.1, outside.ports, |port| {
+            owner(port, workers) == worker
+                && !self.forwards.has_port(uplink, flow.protocol, port)
+                && self.table.is_free(uplink, flow.protocol, port)
         })
     }
 
@@ -309,7 +369,8 @@ impl Nat {
         let flow = flow.ok_or(DropReason::NatIcmpInner)?;
         let number = self.table.outgoing(now, inside.network, &flow).ok_or(DropReason::NatNoSession)?;
         let slot = self.table.slot(number);
-        if slot.uplink.get() != outside.uplink || slot.external != outside.address.octets() {
+        let external = if slot.is_forwarded() { slot.external.into() } else { outside.address };
+        if slot.uplink.get() != outside.uplink || slot.external != external.octets() {
             return Err(DropReason::NatNoSession);
         }
         translate::error(
@@ -318,7 +379,7 @@ impl Nat {
             vnet,
             quoted,
             Side::Destination,
-            (outside.address, slot.external_port.get()),
+            (external, slot.external_port.get()),
         );
         Ok(())
     }
@@ -372,6 +433,8 @@ impl Nat {
         let before = slot.class();
         let refresh = match segment {
             Some(segment) => tcp::inbound(slot, segment)?,
+            // Who comes by a forward is answered before the session counts as more than an attempt.
+            None if slot.is_forwarded() => slot.is_assured(),
             None => {
                 slot.assure();
                 true
@@ -390,6 +453,9 @@ impl Nat {
         flow: &Flow,
         segment: Option<&Segment>,
     ) -> Result<u32, DropReason> {
+        if let Some(target) = self.forwards.at(uplink, flow.protocol, flow.local) {
+            return self.accept_forwarded(now, uplink, flow, segment, target);
+        }
         let number = self.table.mapping_at(now, uplink, flow).ok_or(DropReason::NatNoSession)?;
         let sibling = self.table.slot(number);
         if flow.remote.0 != flow.local.0 || sibling.external != flow.local.0.octets() {
@@ -415,6 +481,39 @@ impl Nat {
         self.table.make_room(now, sibling.network.get(), address)?;
         // Making room may have ended the last session of the mapping.
         self.table.mapping_at(now, uplink, flow).ok_or(DropReason::NatTableFull)?;
+        self.table.insert(now, slot)
+    }
+
+    /// Somebody comes by a forward. Where the guest is in its network is not known yet.
+    fn accept_forwarded(
+        &mut self,
+        now: Time,
+        uplink: u16,
+        flow: &Flow,
+        segment: Option<&Segment>,
+        target: Target,
+    ) -> Result<u32, DropReason> {
+        let guest = target.guest.ok_or(DropReason::NatNoGuest)?;
+        let inside = Flow { local: (guest, target.port), ..*flow };
+        if self.table.outgoing(now, target.network, &inside).is_some() {
+            // The same client speaks to the guest's port by another forward.
+            return Err(DropReason::NatFiltered);
+        }
+        let mut slot = Slot {
+            inside: guest.octets(),
+            inside_port: target.port.into(),
+            remote: flow.remote.0.octets(),
+            remote_port: flow.remote.1.into(),
+            network: target.network.into(),
+            uplink: uplink.into(),
+            protocol: flow.protocol,
+            ..Slot::default()
+        };
+        slot.forward(flow.local);
+        if let Some(segment) = segment {
+            tcp::accept(&mut slot, segment)?;
+        }
+        self.table.make_room(now, target.network, guest)?;
         self.table.insert(now, slot)
     }
 

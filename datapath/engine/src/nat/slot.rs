@@ -18,6 +18,8 @@ const MAGIC: u64 = 0x706f_6e74_6e61_7403;
 const ASSURED: u8 = 1;
 /// Flag: `in_next` was learned.
 const WINDOW_KNOWN: u8 = 2;
+/// Flag: the external endpoint is a port forward's, and the session belongs to no mapping.
+const FORWARDED: u8 = 4;
 /// Above the flags: TCP's window scale of the inside host.
 const SCALE_SHIFT: u32 = 4;
 
@@ -211,7 +213,7 @@ impl Slot {
         self.check == self.expected()
             && matches!(self.protocol, ipv4::TCP | ipv4::UDP | ipv4::ICMP)
             && tcp::is_sound(self)
-            && self.flags & 0xf & !(ASSURED | WINDOW_KNOWN) == 0
+            && self.flags & 0xf & !(ASSURED | WINDOW_KNOWN | FORWARDED) == 0
             && self.mac[0] & 1 == 0
     }
 
@@ -247,6 +249,17 @@ impl Slot {
 
     pub(super) fn assure(&mut self) {
         self.flags |= ASSURED;
+    }
+
+    #[inline(always)]
+    pub(super) fn is_forwarded(&self) -> bool {
+        self.flags & FORWARDED != 0
+    }
+
+    /// Makes the external endpoint a port forward's.
+    pub(super) fn forward(&mut self, (address, port): (Ipv4Addr, u16)) {
+        self.flags |= FORWARDED;
+        (self.external, self.external_port) = (address.octets(), port.into());
     }
 
     #[inline(always)]

@@ -105,6 +105,9 @@ impl Table {
     }
 
     fn contradicts(&self, slot: &Slot) -> bool {
+        if slot.is_forwarded() {
+            return self.find_out(slot.out_key()).is_some() || self.find_in(slot.in_key()).is_some();
+        }
         let inside = self.find_inside(slot.inside_key());
         let external = self.find_external(slot.external_key());
         let same = |number: u32| {
@@ -313,6 +316,17 @@ impl Table {
         }
         self.by_out.remove(self.hasher.hash(slot.out_key()), number);
         self.by_in.remove(self.hasher.hash(slot.in_key()), number);
+        if !slot.is_forwarded() {
+            self.leave_mapping(number, &slot);
+        }
+        self.timers.remove(number);
+        self.young.remove(number);
+        self.leave_host(self.host_of.get(number as usize).copied().unwrap_or(0));
+        self.put(number, Slot::default());
+        self.free.push(number);
+    }
+
+    fn leave_mapping(&mut self, number: u32, slot: &Slot) {
         let (inside, external) = (self.hasher.hash(slot.inside_key()), self.hasher.hash(slot.external_key()));
         match self.mapping.first(number) {
             Some(sibling) => {
@@ -325,11 +339,6 @@ impl Table {
             }
         }
         self.mapping.remove(number);
-        self.timers.remove(number);
-        self.young.remove(number);
-        self.leave_host(self.host_of.get(number as usize).copied().unwrap_or(0));
-        self.put(number, Slot::default());
-        self.free.push(number);
     }
 
     /// Takes note of a packet: the session's class may have changed, and `refresh` restarts its timer.

@@ -130,8 +130,9 @@ impl Quoted {
         frame.get(self.at..self.at + self.ip.header_length).is_some_and(checksum::valid)
     }
 
-    pub(super) fn source_port(&self) -> u16 {
-        self.source_port
+    /// Protocol, and where the quoted packet came from.
+    pub(super) fn source(&self) -> (u8, (Ipv4Addr, u16)) {
+        (self.ip.protocol, (self.ip.source, self.source_port))
     }
 
     pub(super) fn destination_port(&self) -> u16 {

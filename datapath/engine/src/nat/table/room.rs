@@ -85,6 +85,7 @@ impl Table {
             self.young.insert_before(self.young_head(host), number);
         }
         match room.sibling {
+            _ if slot.is_forwarded() => {}
             Some(sibling) => self.mapping.insert_before(sibling, number),
             None => {
                 self.by_inside.insert(room.inside_hash, number);

@@ -64,7 +64,7 @@ proptest! {
         }
         if let Some(packet) = Packet::parse(&frame) {
             let (mut a, mut b) = (frame.clone(), frame.clone());
-            let _ = (outbound_port(&frame, &packet), inbound_port(&frame, &packet));
+            let _ = (outbound_port(&frame, &packet), external(&frame, &packet));
             let _ = bench.nat.inbound(bench.now, 3, EXTERNAL, &bench.vnet, &mut a, &packet);
             let _ = bench.nat.outbound(bench.now, &OUTSIDE, &INSIDE, &bench.vnet, &mut b, &packet);
             if let Some(packet) = Packet::parse(&b) {

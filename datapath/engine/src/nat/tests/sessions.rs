@@ -226,7 +226,7 @@ fn hairpin_connection_and_its_errors() {
     let mut error = icmp_error(GUEST, EXTERNAL, 3, 3, &frame[14..]);
     bench.out(&mut error).unwrap();
     let packet = Packet::parse(&error).unwrap();
-    assert_eq!(inbound_port(&error, &packet), Some(source));
+    assert_eq!(external(&error, &packet).map(|(_, external)| external.1), Some(source));
     let packet = bench.receive(&mut error).unwrap();
     assert_eq!((packet.ip.source, packet.ip.destination), (EXTERNAL, OTHER));
     assert_eq!(&error[42..], &original[14..]);
