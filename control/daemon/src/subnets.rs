@@ -19,6 +19,7 @@ struct Used {
 }
 
 impl Known {
+    //= RFC4787#REQ-7
     /// Refuses a subnet the host or an active network uses already, and names one that is free; and routes to one.
     pub(crate) fn check_subnet(&self, network: &Network) -> Answer<()> {
         let used = self.used_now(&network.name)?;
@@ -148,6 +149,7 @@ mod tests {
         pontoon_netxml::parse(&text).expect("network")
     }
 
+    //= RFC4787#REQ-7 type=test
     #[test]
     fn a_clash_is_named_with_a_way_out() {
         let net = |text: &str| text.parse::<Ipv4Net>().expect("net");

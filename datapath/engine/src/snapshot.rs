@@ -117,6 +117,7 @@ pub struct PortForward {
     pub guest: Option<Ipv4Addr>,
 }
 
+//= RFC4787#REQ-2, RFC7857#4
 /// The address of a pool that goes with an inside address.
 #[must_use]
 pub fn of_pool((first, last): (Ipv4Addr, Ipv4Addr), inside: Ipv4Addr) -> Ipv4Addr {

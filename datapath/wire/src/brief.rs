@@ -269,6 +269,7 @@ impl Change {
         Self { header: add(!self.header, !(2 * TTL_STEP)), transport: !self.transport }
     }
 
+    //= RFC1624#3
     /// Zero means "none" and stays, and a computed zero is sent as 0xffff (RFC 768).
     #[inline(always)]
     fn mend_udp(self, sum: &mut [u8; 2]) {

@@ -103,6 +103,7 @@ impl Delta {
         !Sum(self.0.wrapping_add(u64::from(!checksum))).fold()
     }
 
+    //= RFC1624#3
     /// A UDP checksum after the change: zero means "none" and stays, and a computed zero is sent as 0xffff
     /// (RFC 768).
     #[must_use]

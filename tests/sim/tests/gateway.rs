@@ -115,6 +115,7 @@ fn echo_requests_to_gateway_and_external_address_are_answered() {
     });
 }
 
+//= ours#ttl type=test
 #[test]
 fn the_last_hop_of_a_packet_is_told_and_no_session_is_made() {
     each(|mut world| {
@@ -127,6 +128,7 @@ fn the_last_hop_of_a_packet_is_told_and_no_session_is_made() {
     });
 }
 
+//= RFC4787#REQ-13, RFC1191#3 type=test
 #[test]
 fn a_packet_too_long_for_the_uplink_is_refused_with_its_mtu() {
     each_with(1400, |mut world| {
@@ -170,6 +172,7 @@ fn long_datagram(world: &mut World, payload: &[u8]) -> Sent {
     sent
 }
 
+//= RFC4787#REQ-13a type=test
 #[test]
 fn a_long_packet_that_may_be_fragmented_leaves_in_sound_pieces() {
     each_with(1400, |mut world| {
@@ -335,6 +338,7 @@ fn nobody_outside_passes_for_a_guest_with_the_external_address_as_source() {
     });
 }
 
+//= ours#spoofed type=test
 #[test]
 fn a_guest_sends_from_no_address_but_its_networks() {
     each(|mut world| {

@@ -292,6 +292,7 @@ fn each(test: impl Fn(u16, u64)) {
     }
 }
 
+//= RFC4787#REQ-1, RFC5382#REQ-1, RFC4787#REQ-3, RFC5382#REQ-5 type=test
 #[test]
 fn sessions_are_translated_as_the_model_says() {
     each(|workers, seed| run(workers, seed, false));
@@ -302,6 +303,7 @@ fn guests_reach_each_other_through_their_external_endpoints_on_one_worker() {
     (1..=8).for_each(|seed| run(1, seed, true));
 }
 
+//= RFC4787#REQ-9 type=test
 #[test]
 fn guests_reach_each_other_through_their_external_endpoints() {
     each(|workers, seed| run(workers, seed, true));

@@ -122,6 +122,7 @@ fn a_routed_packet_keeps_its_addresses_both_ways() {
     }
 }
 
+//= RFC5508#REQ-9 type=test
 #[test]
 fn route_lets_its_own_subnets_pass_and_refuses_all_else() {
     each(wide(Forward::Route), |mut world| {
@@ -314,6 +315,7 @@ fn behind_nat_a_routed_network_is_reached_as_from_outside_and_answers() {
     }
 }
 
+//= RFC4787#REQ-2, RFC7857#4 type=test
 #[test]
 fn a_guest_has_one_address_of_the_pool_and_keeps_it() {
     let pool = |network: &mut Network| network.nat_addresses = Some(POOL);

@@ -236,6 +236,7 @@ impl State {
         }
     }
 
+    //= ours#spoofed
     /// A packet that wants to leave its subnet.
     fn leave<E: Egress>(
         &mut self,
@@ -316,6 +317,7 @@ impl State {
         is_for_host(context.snapshot, self.nat.forwards(), uplink, frame, packet)
     }
 
+    //= ours#ttl
     pub(super) fn leave_by_nat<E: Egress>(
         &mut self,
         context: &mut Context<'_, E>,
@@ -338,6 +340,7 @@ impl State {
         self.translate_out(context, network, (id, uplink), frame, packet)
     }
 
+    //= RFC4787#REQ-13
     fn translate_out<E: Egress>(
         &mut self,
         context: &mut Context<'_, E>,

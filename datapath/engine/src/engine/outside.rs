@@ -330,6 +330,7 @@ impl State {
         Ok(())
     }
 
+    //= RFC4787#REQ-13a
     /// Sends a packet in fragments that fit `mtu`.
     pub(super) fn shrink<E: Egress>(
         &mut self,

@@ -79,6 +79,7 @@ impl State {
         }
     }
 
+    //= RFC5508#REQ-9
     /// Refuses a guest's packet.
     pub(super) fn prohibit<E: Egress>(
         &mut self,

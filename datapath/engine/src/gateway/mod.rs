@@ -91,6 +91,7 @@ fn swap_macs(frame: &mut [u8]) {
     }
 }
 
+//= RFC5508#REQ-10
 /// May an ICMP error be sent about this packet (RFC 1122 3.2.2)?
 #[must_use]
 pub fn may_answer(packet: &Packet, subnet: Option<Subnet>) -> bool {
@@ -110,6 +111,7 @@ pub fn is_unicast(ip: Ipv4Addr, subnet: Option<Subnet>) -> bool {
         && subnet.is_none_or(|s| ip != s.broadcast() && ip != s.network())
 }
 
+//= RFC1191#3
 /// Is the packet, or a segment of the super-frame, longer than `mtu` octets of IP?
 #[must_use]
 pub fn exceeds(frame: &[u8], packet: &Packet, vnet: &vnet::Header, mtu: u16) -> bool {

@@ -48,6 +48,7 @@ impl Fragments {
         self.0.get_mut(set).map_or(&mut [], |set| set.as_mut_slice())
     }
 
+    //= RFC4787#REQ-14a
     /// Remembers a first fragment by the packet as it arrived; the oldest of the set makes room.
     pub(super) fn put(
         &mut self,

@@ -107,6 +107,7 @@ pub fn outbound_port(frame: &[u8], packet: &Packet) -> Option<u16> {
     }
 }
 
+//= RFC4787#REQ-10, RFC5382#REQ-6, RFC5508#REQ-1, RFC5508#REQ-11, ours#slipstream
 /// `local`: the packet's end that is ours.
 #[inline]
 fn classify(frame: &[u8], packet: &Packet, local: Side) -> Result<Kind, DropReason> {
@@ -257,6 +258,7 @@ impl Nat {
         None
     }
 
+    //= RFC4787#REQ-6
     fn advance(
         &mut self,
         now: Time,
@@ -296,6 +298,7 @@ impl Nat {
         self.table.insert(now, slot)
     }
 
+    //= RFC4787#REQ-1, RFC5382#REQ-1, RFC7857#11
     /// The mapping's port, or a port for a new mapping.
     fn external_port(
         &mut self,
@@ -314,6 +317,7 @@ impl Nat {
         self.pick_port(outside, flow).ok_or(DropReason::NatPortsExhausted)
     }
 
+    //= RFC4787#REQ-3, RFC5382#REQ-7, RFC7857#3
     /// A port for a new mapping.
     fn pick_port(&mut self, outside: &Outside, flow: &Flow) -> Option<u16> {
         if !self.forwards.is_empty() {
@@ -353,6 +357,7 @@ impl Nat {
         Ok(())
     }
 
+    //= RFC5508#REQ-5, RFC5508#REQ-7, RFC7857#12
     #[expect(clippy::too_many_arguments)]
     fn outbound_error(
         &mut self,
@@ -426,6 +431,7 @@ impl Nat {
         Ok(inside)
     }
 
+    //= RFC7857#7
     /// Inbound traffic refreshes established sessions only: strangers must not keep a mapping open (RFC 7857
     /// section 7).
     fn answered(&mut self, now: Time, number: u32, segment: Option<&Segment>) -> Result<u32, DropReason> {
@@ -444,6 +450,7 @@ impl Nat {
         Ok(number)
     }
 
+    //= RFC4787#REQ-9, RFC5382#REQ-8
     /// A packet without a session enters only if another guest sent it, to an endpoint that has a mapping: guests
     /// find each other through the external address without having spoken before (RFC 4787 REQ-9).
     fn accept(
@@ -530,6 +537,7 @@ impl Nat {
         Ok(inside)
     }
 
+    //= RFC4787#REQ-12, RFC4787#REQ-12a, RFC4787#REQ-12b, RFC5382#REQ-9, RFC5382#REQ-10, RFC5508#REQ-4, RFC5508#REQ-6
     /// From any address (RFC 4787 REQ-12a): routers on the way speak for a destination. Neither refreshes nor ends
     /// the session (RFC 5508 REQ-6).
     fn inbound_error(

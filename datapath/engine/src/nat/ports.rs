@@ -47,6 +47,7 @@ impl Random {
         (u64::from(word).wrapping_mul(u64::from(bound)) >> 32) as u32
     }
 
+    //= RFC6056#3.3
     fn next(&mut self) -> u64 {
         self.counter = self.counter.wrapping_add(1);
         let (k0, k1) = self.key;
@@ -78,6 +79,7 @@ fn round(v: &mut [u64; 4]) {
     v[2] = v[2].rotate_left(32);
 }
 
+//= RFC7857#8, RFC7857#9
 /// Chooses the external port for an inside port: the same when possible, else a random one (RFC 6056 3.3.2).
 pub(super) fn pick(
     random: &mut Random,

@@ -124,6 +124,7 @@ impl From<&Brief> for Flow {
     }
 }
 
+//= RFC7857#6
 /// Key of the mapping of an external port.
 pub(super) fn external_key(uplink: u16, protocol: u8, port: u16) -> Key {
     [u64::from(uplink) << 16 | u64::from(port), u64::from(protocol)]

@@ -275,6 +275,7 @@ impl Table {
         self.host_of.len() as u32 + class as u32
     }
 
+    //= RFC4787#REQ-11, RFC6888#REQ-11
     /// Makes sure that an inside address can get one more session. When the table is full, its own oldest session
     /// nobody answered gives way, never another host's (RFC 6888 REQ-11).
     pub(super) fn make_room(&mut self, now: Time, network: u16, address: Ipv4Addr) -> Result<(), DropReason> {

@@ -54,6 +54,7 @@ impl State {
         .copied()
     }
 
+    //= RFC7857#2.1
     /// A half-closed connection may carry data for long: only the second FIN shortens the timer (RFC 7857 2.1).
     pub(super) fn class(self) -> Class {
         match self {
@@ -76,6 +77,7 @@ pub(super) struct Segment {
 }
 
 impl Segment {
+    //= ours#flags
     /// # Errors
     /// [`DropReason::NatTcpFlags`] for flags no stack sends together.
     pub(super) fn parse(frame: &[u8], packet: &Packet) -> Result<Self, DropReason> {
@@ -164,6 +166,7 @@ fn later(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) > 0
 }
 
+//= ours#mid-stream
 /// First state of a session an inside host opens. A reset opens nothing.
 pub(super) fn open(slot: &mut Slot, segment: &Segment) -> Result<(), DropReason> {
     if segment.has(RST) {
@@ -207,6 +210,7 @@ fn offered(slot: &mut Slot, segment: &Segment) {
     slot.in_window = slot.in_window.max(u32::from(segment.window) << scale);
 }
 
+//= RFC5382#REQ-2, RFC7857#7
 /// A segment from inside. True: it keeps the session alive.
 pub(super) fn outbound(slot: &mut Slot, segment: &Segment) -> bool {
     let state = slot.tcp_state();
@@ -279,6 +283,7 @@ fn after_outbound(state: State, segment: &Segment) -> State {
     }
 }
 
+//= RFC5382#REQ-2, RFC5382#REQ-4, ours#window
 /// A segment from outside. True: it may refresh the session.
 ///
 /// # Errors
@@ -312,6 +317,7 @@ fn after_inbound(state: State, segment: &Segment) -> State {
     }
 }
 
+//= RFC5961#3.2, RFC7857#2.3
 /// RFC 5961 3.2: only a reset at exactly the expected number ends a connection; one elsewhere in the window is for
 /// the inside host to challenge and changes nothing here.
 fn reset(slot: &mut Slot, segment: &Segment, state: State) -> Result<bool, DropReason> {

@@ -4,6 +4,7 @@
 mod adoption;
 mod errors;
 mod model;
+mod requirements;
 mod sessions;
 mod tcp_states;
 

@@ -22,6 +22,7 @@ const GRAIN: u64 = Time::SECOND / 2;
 impl Class {
     pub(super) const ALL: [Self; 4] = [Self::Udp, Self::Established, Self::Transitory, Self::Icmp];
 
+    //= RFC4787#REQ-5, RFC5382#REQ-5, RFC5508#REQ-2, RFC7857#2.2
     pub(super) fn nanos(self) -> u64 {
         let seconds = match self {
             Self::Udp => 300,

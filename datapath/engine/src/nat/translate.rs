@@ -85,6 +85,7 @@ pub(super) fn endpoint(
     address(frame, ethernet::HEADER, side, new.0);
 }
 
+//= RFC5508#REQ-3
 /// RFC 5508 REQ-3: a message with a bad checksum goes no further. Fragments cannot be checked, and a vnet header
 /// may say that nobody has to.
 pub(super) fn check_icmp(frame: &[u8], packet: &Packet, vnet: &vnet::Header) -> Result<(), DropReason> {
@@ -106,6 +107,7 @@ pub(super) struct Quoted {
 }
 
 impl Quoted {
+    //= RFC5508#REQ-3b, RFC5508#REQ-3c
     /// Parses what is there; the quote may end behind the first eight octets of the transport header.
     pub(super) fn parse(frame: &[u8], packet: &Packet) -> Option<Self> {
         let at = packet.l4 + icmp::HEADER;
@@ -125,6 +127,7 @@ impl Quoted {
         Some(Self { at, end, ip, source_port, destination_port, kind })
     }
 
+    //= RFC5508#REQ-3a
     /// RFC 5508 REQ-3a (and 3b: options are part of the header, 3c: the inner transport checksum is not checked).
     pub(super) fn is_header_valid(&self, frame: &[u8]) -> bool {
         frame.get(self.at..self.at + self.ip.header_length).is_some_and(checksum::valid)
@@ -178,6 +181,7 @@ impl Quoted {
     }
 }
 
+//= RFC5508#REQ-3d
 /// Rewrites an ICMP error: the endpoint inside and the address outside (RFC 5508 REQ-4, REQ-5).
 pub(super) fn error(
     frame: &mut [u8],

@@ -10,6 +10,7 @@ fn originals() -> Vec<Vec<u8>> {
     ]
 }
 
+//= RFC5508#REQ-4, RFC4787#REQ-12a, RFC4787#REQ-12b, RFC5382#REQ-9 type=test
 #[test]
 fn errors_from_outside_restore_the_quoted_packet() {
     for original in originals() {
@@ -29,6 +30,7 @@ fn errors_from_outside_restore_the_quoted_packet() {
     }
 }
 
+//= RFC5508#REQ-3c, RFC5508#REQ-3d type=test
 #[test]
 fn short_quotes_and_extensions() {
     for original in originals() {
@@ -49,6 +51,7 @@ fn short_quotes_and_extensions() {
     }
 }
 
+//= RFC5508#REQ-3b type=test
 #[test]
 fn inner_options_are_skipped() {
     let mut bench = Bench::new(16);
@@ -72,6 +75,7 @@ fn inner_options_are_skipped() {
     }
 }
 
+//= RFC5508#REQ-3, RFC5508#REQ-3a type=test
 #[test]
 fn unsound_errors_are_dropped() {
     let mut bench = Bench::new(16);
@@ -100,6 +104,7 @@ fn unsound_errors_are_dropped() {
     assert_eq!(bench.receive(nested), Err(DropReason::NatIcmpInner));
 }
 
+//= RFC4787#REQ-12, RFC5382#REQ-10, RFC5508#REQ-6 type=test
 #[test]
 fn errors_neither_refresh_nor_end() {
     let mut bench = Bench::new(16);
@@ -116,6 +121,7 @@ fn errors_neither_refresh_nor_end() {
     assert_eq!(bench.nat.len(), 0);
 }
 
+//= RFC5508#REQ-5 type=test
 #[test]
 fn errors_from_inside_show_the_external_endpoint() {
     for from in [GUEST, OTHER] {

@@ -73,6 +73,7 @@ proptest! {
         }
     }
 
+    //= RFC1624#3 type=test
     /// RFC 1624: mended checksums equal computed ones (`Bench` checks every frame from scratch).
     #[test]
     fn mended_is_computed(source in any::<u16>(), port in any::<u16>(), host in any::<u8>(), to in any::<u32>(), data in proptest::collection::vec(prop_oneof![Just(0_u8), Just(255), any::<u8>()], 0..64)) {

@@ -1,5 +1,6 @@
 use super::*;
 
+//= RFC4787#REQ-1, RFC4787#REQ-11 type=test
 #[test]
 fn one_port_for_all_destinations() {
     let mut bench = Bench::new(64);
@@ -14,6 +15,7 @@ fn one_port_for_all_destinations() {
     }
 }
 
+//= RFC4787#REQ-3, RFC5382#REQ-7, RFC7857#3 type=test
 #[test]
 fn two_hosts_never_share_a_port() {
     let mut bench = Bench::new(64);
@@ -35,6 +37,7 @@ fn filtering_is_by_address_and_port() {
     assert_eq!(bench.udp_in((SERVER, 53), port + 1), Err(DropReason::NatNoSession));
 }
 
+//= RFC7857#8, RFC7857#9 type=test
 #[test]
 fn system_ports_and_ports_out_of_range_move() {
     let mut bench = Bench::new(64);
@@ -50,6 +53,7 @@ fn system_ports_and_ports_out_of_range_move() {
     }
 }
 
+//= RFC4787#REQ-5, RFC4787#REQ-6 type=test
 #[test]
 fn udp_timer() {
     for (wait, alive) in [(119, true), (299, true), (301, false)] {
@@ -74,6 +78,7 @@ fn expiry_without_the_timer_being_served() {
     assert_eq!(bench.nat.next_timeout(), None);
 }
 
+//= RFC5508#REQ-1, RFC5508#REQ-2, RFC5508#REQ-11, RFC7857#11 type=test
 #[test]
 fn echo_ids() {
     let mut bench = Bench::new(64);
@@ -94,6 +99,7 @@ fn echo_ids() {
     assert_eq!(bench.out(&mut bad), Err(DropReason::NatIcmpChecksum));
 }
 
+//= RFC4787#REQ-9 type=test
 #[test]
 fn hairpin() {
     let mut bench = Bench::new(64);
@@ -129,6 +135,7 @@ fn fragments_follow_the_first() {
     assert_eq!(bench.out(&mut next), Err(DropReason::NatFragment));
 }
 
+//= RFC6888#REQ-11, RFC4787#REQ-11 type=test
 #[test]
 fn a_full_table_spares_others_and_established_sessions() {
     let mut bench = Bench::new(128);
@@ -165,6 +172,7 @@ fn other_protocols_and_udp_without_checksum() {
     assert_eq!(&frame[40..42], &[0, 0]);
 }
 
+//= RFC1624#3 type=test
 #[test]
 fn partial_checksums_know_addresses_only() {
     let mut bench = Bench::new(16);
@@ -200,6 +208,7 @@ fn owners_are_even_and_kept() {
     }
 }
 
+//= RFC5382#REQ-8, RFC5508#REQ-7, RFC7857#12 type=test
 #[test]
 fn hairpin_connection_and_its_errors() {
     let mut bench = Bench::new(64);
@@ -232,6 +241,7 @@ fn hairpin_connection_and_its_errors() {
     assert_eq!(&error[42..], &original[14..]);
 }
 
+//= RFC4787#REQ-14a type=test
 #[test]
 fn fragments_from_outside_follow_the_first() {
     let mut bench = Bench::new(64);

@@ -24,6 +24,7 @@ fn established() -> Bench {
     bench
 }
 
+//= RFC5382#REQ-5, RFC7857#2.2 type=test
 #[test]
 fn established_timer() {
     for (wait, alive) in [(7439, true), (7441, false)] {
@@ -33,6 +34,7 @@ fn established_timer() {
     }
 }
 
+//= RFC5382#REQ-5, RFC7857#2.2 type=test
 #[test]
 fn half_open_timer() {
     for (wait, alive) in [(239, true), (241, false)] {
@@ -43,6 +45,7 @@ fn half_open_timer() {
     }
 }
 
+//= RFC5382#REQ-2 type=test
 #[test]
 fn simultaneous_open() {
     let mut bench = Bench::new(16);
@@ -55,6 +58,7 @@ fn simultaneous_open() {
     came(&mut bench, ACK, 5001, 101).unwrap();
 }
 
+//= RFC5961#3.2, RFC7857#2.3 type=test
 #[test]
 fn resets() {
     let mut bench = established();
@@ -76,6 +80,7 @@ fn resets() {
     assert_eq!(Bench::new(4).out(&mut tcp(LOCAL, REMOTE, RST, 1, 0, b"")), Err(DropReason::NatNoSession));
 }
 
+//= RFC5382#REQ-2, RFC7857#2.1 type=test
 #[test]
 fn closing_and_reopening() {
     let mut bench = established();
@@ -97,6 +102,7 @@ fn closing_and_reopening() {
     came(&mut bench, ACK, 2, 90_001).unwrap();
 }
 
+//= ours#flags, ours#window, RFC5382#REQ-4 type=test
 #[test]
 fn impossible_flags_and_strangers() {
     let mut bench = established();
@@ -111,6 +117,7 @@ fn impossible_flags_and_strangers() {
     came(&mut bench, ACK, 5001, 101).unwrap();
 }
 
+//= ours#mid-stream type=test
 #[test]
 fn mid_stream() {
     for (wait, alive) in [(299, true), (301, false)] {
