@@ -10,8 +10,8 @@ use crate::ring::{MAX_SIZE, Ring};
 
 /// Octets before a frame in the caller's buffer.
 pub const HEADROOM: usize = vnet::LENGTH;
-/// Buffers one frame may be spread over: 64 KB in pages, and some.
-pub const MAX_BUFFERS: usize = 32;
+/// Buffers one frame may be spread over: 64 KB in the smallest a driver gives, of 1518 octets, are 44.
+pub const MAX_BUFFERS: usize = 64;
 /// And pieces of buffers.
 const MAX_SEGMENTS: usize = MAX_SIZE as usize;
 
@@ -48,8 +48,9 @@ pub struct Queue<M> {
     ring: Ring,
     memory: M,
     features: Features,
-    /// Kept for its room.
+    /// Kept for their room: where a frame is, and the buffers it is put into with the room of each.
     chain: Chain,
+    heads: Vec<(Head, usize)>,
     /// Whether the driver was asked for no notice.
     quiet: bool,
 }
@@ -57,7 +58,7 @@ pub struct Queue<M> {
 impl<M: Memory> Queue<M> {
     #[must_use]
     pub fn new(ring: Ring, memory: M, features: Features) -> Self {
-        Self { ring, memory, features, chain: Chain::default(), quiet: false }
+        Self { ring, memory, features, chain: Chain::default(), heads: Vec::new(), quiet: false }
     }
 
     #[must_use]
@@ -146,16 +147,17 @@ impl<M: Memory> Queue<M> {
             self.quiet = true;
         }
         let octets = self.features.header() + parts.iter().map(|part| part.len()).sum::<usize>();
-        let mut heads = [(Head::default(), 0); MAX_BUFFERS];
-        let Some(count) = self.gather(octets, &mut heads)? else { return Ok(Given::NoRoom) };
-        header.buffers = (count as u16).into();
+        if !self.gather(octets)? {
+            return Ok(Given::NoRoom);
+        }
+        header.buffers = (self.heads.len() as u16).into();
         if !self.features.has(GUEST_CSUM) {
             header.flags = 0;
         }
         let whole = header.as_bytes();
         let written = self.copy_out(whole.get(..self.features.header()).unwrap_or(whole), parts);
         let mut left = if written { octets } else { 0 };
-        for (head, room) in heads.iter().take(count) {
+        for (head, room) in &self.heads {
             let here = left.min(*room);
             left -= here;
             self.ring.push(&self.memory, *head, here as u32)?;
@@ -164,32 +166,29 @@ impl<M: Memory> Queue<M> {
         Ok(if written { Given::Done } else { Given::Dropped })
     }
 
-    /// Takes buffers with room for `octets`; if there are not enough, none.
+    /// Takes buffers with room for `octets`; if there are not enough, none, and it is false.
     #[inline]
-    fn gather(
-        &mut self,
-        octets: usize,
-        heads: &mut [(Head, usize); MAX_BUFFERS],
-    ) -> Result<Option<usize>, Broken> {
+    fn gather(&mut self, octets: usize) -> Result<bool, Broken> {
         let most = if self.features.has(MRG_RXBUF) { MAX_BUFFERS } else { 1 };
         let position = self.ring.position();
         let mut room = 0;
         self.chain.segments.clear();
-        for (count, place) in (1..).zip(heads.iter_mut().take(most)) {
+        self.heads.clear();
+        for _ in 0..most {
             let first = self.chain.segments.len();
             let Some(head) = self.ring.pop(&self.memory, &mut self.chain)? else { break };
             let here = self.chain.room(first, true);
-            *place = (head, here);
+            self.heads.push((head, here));
             room += here;
             if self.chain.segments.len() > MAX_SEGMENTS {
                 break;
             }
             if room >= octets {
-                return Ok(Some(count));
+                return Ok(true);
             }
         }
         self.ring.rewind(position);
-        Ok(None)
+        Ok(false)
     }
 
     #[inline]

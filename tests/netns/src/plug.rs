@@ -6,11 +6,16 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use pontoon_vhost::Features;
+use pontoon_vhost::driver::{Buffers, FrontEnd};
+use pontoon_wire::vnet;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::SendFlags;
+use zerocopy::{FromBytes, IntoBytes};
 
 use crate::raw::{HEADER, Tap};
 use crate::world::World;
@@ -23,7 +28,11 @@ pub struct Plug {
     stopped: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     stream: Option<UnixStream>,
+    drivers: Option<Sender<(Features, Sender<()>)>>,
 }
+
+/// As Linux has them with mergeable buffers, and room for the largest frame that is sent.
+const BUFFERS: Buffers = Buffers { size: 256, receive: 1536, send: 66_000, pieces: 1 };
 
 /// The socket's side of it.
 enum Socket {
@@ -84,6 +93,36 @@ impl Plug {
         Self::start(netns, dev, Socket::Dgram(socket))
     }
 
+    /// Connects as a front-end of vhost-user, with a driver that agrees to `features`.
+    ///
+    /// # Panics
+    /// When that fails.
+    #[must_use]
+    pub fn vhost_user(netns: &str, dev: &str, path: &Path, features: Features) -> Self {
+        let tap = Tap::open(netns, &format!("plug-{dev}")).expect("packet socket");
+        let connect = || FrontEnd::connect(path, features, BUFFERS).ok();
+        let front = crate::until("the back-end answers", 10, connect);
+        let (stop, stopped) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let (drivers, changes) = channel();
+        let (ended, held) = (Arc::clone(&stop), Arc::clone(&stopped));
+        let carry = move || {
+            let gone = carry(tap, front, &changes, [&ended, &held]);
+            println!("a front-end ends: {gone:?}");
+        };
+        let threads = vec![std::thread::spawn(carry)];
+        Self { stop, stopped, threads, stream: None, drivers: Some(drivers) }
+    }
+
+    /// Has the driver of a vhost-user card start anew with other features, and waits until it has.
+    ///
+    /// # Panics
+    /// When it is no such card, or its back-end has gone.
+    pub fn agree(&self, features: Features) {
+        let (done, ready) = channel();
+        self.drivers.as_ref().expect("a card").send((features, done)).expect("it runs");
+        ready.recv().expect("the back-end agrees");
+    }
+
     fn start(netns: &str, dev: &str, socket: Socket) -> Self {
         let tap = Tap::open(netns, &format!("plug-{dev}")).expect("packet socket");
         let back = tap.as_fd().try_clone_to_owned().expect("clone");
@@ -102,7 +141,7 @@ impl Plug {
             std::thread::spawn(move || to_socket(tap, socket, &ended)),
             std::thread::spawn(move || from_socket(copy, &back, &also_ended, &paused)),
         ];
-        Self { stop, stopped, threads, stream }
+        Self { stop, stopped, threads, stream, drivers: None }
     }
 
     /// Stops taking from the socket, as a guest that is stopped, or goes on.
@@ -167,6 +206,45 @@ fn from_socket(mut socket: Socket, tap: &OwnedFd, ended: &AtomicBool, held: &Ato
                 rustix::net::send(tap, buffer.get(..HEADER + length).unwrap_or_default(), SendFlags::empty());
         }
     }
+}
+
+/// Carries frames between an interface and the rings of a card, until it is ended or the back-end goes.
+fn carry(
+    mut tap: Tap,
+    mut front: FrontEnd,
+    changes: &Receiver<(Features, Sender<()>)>,
+    [ended, held]: [&AtomicBool; 2],
+) -> io::Result<()> {
+    let patience = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+    let back = tap.as_fd().try_clone_to_owned()?;
+    let mut buffer = vec![0; 1 << 17];
+    while !ended.load(Ordering::Relaxed) {
+        if let Ok((features, done)) = changes.try_recv() {
+            front = front.restart(features, BUFFERS)?;
+            let _ = done.send(());
+        }
+        if held.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+            continue;
+        }
+        let mut watched =
+            [PollFd::new(&tap, PollFlags::IN), PollFd::from_borrowed_fd(front.called(), PollFlags::IN)];
+        let _ = poll(&mut watched, Some(&patience));
+        while let Ok((header, frame)) = tap.next_whole() {
+            // The kernel's header is one without the number of buffers.
+            let mut whole = [0; vnet::LENGTH];
+            whole[..HEADER].copy_from_slice(header);
+            let header = vnet::Header::read_from_bytes(&whole).expect("as long as one");
+            // One that finds no room is lost.
+            front.send(header, frame)?;
+        }
+        front.flush()?;
+        front.receive(&mut buffer, |header, frame| {
+            let whole = [&header.as_bytes()[..HEADER], frame].concat();
+            let _ = rustix::net::send(&back, &whole, SendFlags::empty());
+        })?;
+    }
+    Ok(())
 }
 
 fn framed(stream: &mut UnixStream, room: &mut [u8]) -> io::Result<usize> {

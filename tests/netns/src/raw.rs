@@ -69,11 +69,20 @@ impl Tap {
     /// The next frame as a wire would carry it: a checksum that was left to the hardware is completed. A frame that
     /// was left to be segmented stays whole.
     pub(crate) fn next(&mut self) -> io::Result<&[u8]> {
-        let received = rustix::net::recv(&self.socket, &mut *self.buffer, rustix::net::RecvFlags::DONTWAIT)?;
-        let (header, frame) = self.buffer.split_at_mut(HEADER);
-        let frame = frame.get_mut(..received.0.saturating_sub(HEADER)).unwrap_or_default();
+        let (header, frame) = self.receive()?;
         complete(header, frame);
         Ok(frame)
+    }
+
+    /// The next frame as the kernel has it, with its header.
+    pub(crate) fn next_whole(&mut self) -> io::Result<(&[u8], &[u8])> {
+        self.receive().map(|(header, frame)| (&*header, &*frame))
+    }
+
+    fn receive(&mut self) -> io::Result<(&mut [u8], &mut [u8])> {
+        let received = rustix::net::recv(&self.socket, &mut *self.buffer, rustix::net::RecvFlags::DONTWAIT)?;
+        let (header, frame) = self.buffer.split_at_mut(HEADER);
+        Ok((header, frame.get_mut(..received.0.saturating_sub(HEADER)).unwrap_or_default()))
     }
 }
 

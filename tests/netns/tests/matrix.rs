@@ -2,15 +2,19 @@
 //! did not agree to. Prints what each pair carries (`cargo test --test matrix -- --nocapture`).
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use pontoon_netns_tests::{Plug, Setup, World, door, in_netns, xml};
+use pontoon_vhost::Features;
+use pontoon_vhost::features::{CTRL_VQ, EVENT_IDX, IN_ORDER, MQ, MRG_RXBUF, OFFERED, VERSION_1};
 
-const KINDS: [&str; 4] = ["tap", "adopt", "stream", "dgram"];
+const KINDS: [&str; 5] = ["tap", "adopt", "stream", "dgram", "vhost"];
 /// Octets of one transfer.
 const BULK: usize = 1 << 20;
-const PINGS: u32 = 50;
+const PINGS: u32 = 25;
+/// Smallest datagrams sent at once.
+const SMALL: u32 = 200;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What is sent, the same on both sides.
@@ -42,6 +46,15 @@ fn plug(world: &World, kind: &str, number: usize) -> Option<Plug> {
             world.add_plug(kind, "eth0", &mac);
             plug = Some(Plug::connect(&ns, "eth0", &door(world, "hostntw")));
         }
+        "vhost" => {
+            world.add_plug(kind, "eth0", &mac);
+            let socket = world.path("card");
+            let path = socket.to_string_lossy().into_owned();
+            let words =
+                ["attach-interface", kind, "network", "hostntw", "--kind", "vhostuser", "--socket", &path];
+            let _ = world.works(&words);
+            plug = Some(Plug::vhost_user(&ns, "eth0", &socket, agreed(true)));
+        }
         _ => {
             world.add_plug(kind, "eth0", &mac);
             let (ours, theirs) = (world.path("ours"), world.path("theirs"));
@@ -56,8 +69,16 @@ fn plug(world: &World, kind: &str, number: usize) -> Option<Plug> {
     plug
 }
 
+/// What the driver of a vhost-user card agrees to: all it can do, in a packed ring, or no offloads, in a split one.
+fn agreed(offloads: bool) -> Features {
+    Features(if offloads { OFFERED & !(CTRL_VQ | MQ | IN_ORDER) } else { VERSION_1 | MRG_RXBUF | EVENT_IDX })
+}
+
 /// Checksums, and segments where the kind has them, are left to the other side, or not.
-fn offload(world: &World, kind: &str, on: bool) {
+fn offload(world: &World, kind: &str, plug: Option<&Plug>, on: bool) {
+    if kind == "vhost" {
+        plug.expect("a card").agree(agreed(on));
+    }
     let state = if on { "on" } else { "off" };
     // A back-end without a virtio-net header is never given super-frames.
     let segments = if matches!(kind, "stream" | "dgram") { "off" } else { state };
@@ -104,26 +125,48 @@ fn transfer(world: &World, from: &str, to: &str, address: &str, data: &[u8]) -> 
     (got == data).then_some((bits as u64, pinged.as_micros() as u64 / u64::from(PINGS)))
 }
 
+/// How many of the smallest datagrams a second arrive, of those that do.
+fn datagrams(world: &World, from: &str, to: &str, address: &str) -> u64 {
+    let bind = |which: &str, place: &str| in_netns(&world.ns(which), || UdpSocket::bind((place, 0)));
+    let (receiver, sender) = (bind(to, address).expect("bind"), bind(from, "0.0.0.0").expect("bind"));
+    sender.connect(receiver.local_addr().expect("address")).expect("connect");
+    receiver.set_read_timeout(Some(Duration::from_millis(15))).expect("timeout");
+    let (began, mut last, mut count) = (Instant::now(), Duration::ZERO, 0);
+    let sending = std::thread::spawn(move || (0..SMALL).for_each(|_| drop(sender.send(b"small"))));
+    while count < SMALL && receiver.recv(&mut [0; 8]).is_ok() {
+        (count, last) = (count + 1, began.elapsed());
+    }
+    sending.join().expect("sent");
+    (u128::from(count) * 1_000_000 / last.as_micros().max(1)) as u64
+}
+
 #[test]
 fn every_pair_carries_tcp_with_offloads_on_and_off() {
     let setup = Setup { workers: 2, unjudged: true, tools: &["ethtool"], ..Setup::default() };
     let Some(world) = World::new(&setup) else { return };
     world.start_network("hostntw", &xml::hostntw());
-    let _plugs: Vec<Option<Plug>> =
+    let plugs: Vec<Option<Plug>> =
         KINDS.iter().zip(20..).map(|(kind, number)| plug(&world, kind, number)).collect();
     let data = pattern();
     let mut failed = Vec::new();
-    println!("{:>8} {:>8} {:>9} {:>8} {:>8}", "from", "to", "offloads", "Mbit/s", "us");
+    println!("{:>8} {:>8} {:>9} {:>8} {:>8} {:>8}", "from", "to", "offloads", "Mbit/s", "small/s", "us");
+    let mut states = [None; KINDS.len()];
     for offloads in [[true, true], [true, false], [false, true], [false, false]] {
         for (from, one) in KINDS.iter().enumerate() {
             for (to, other) in KINDS.iter().enumerate().filter(|(to, _)| *to != from) {
-                offload(&world, one, offloads[0]);
-                offload(&world, other, offloads[1]);
-                let state = offloads.map(|on| if on { "on" } else { "off" }).join(",");
-                match transfer(&world, one, other, &format!("192.168.110.{}", 20 + to), &data) {
-                    Some((rate, pause)) => println!("{one:>8} {other:>8} {state:>9} {rate:>8} {pause:>8}"),
-                    None => failed.push(format!("{one} to {other}, {state}")),
+                for (number, on) in [from, to].into_iter().zip(offloads) {
+                    if states[number].replace(on) != Some(on) {
+                        offload(&world, KINDS[number], plugs[number].as_ref(), on);
+                    }
                 }
+                let state = offloads.map(|on| if on { "on" } else { "off" }).join(",");
+                let address = format!("192.168.110.{}", 20 + to);
+                let Some((rate, pause)) = transfer(&world, one, other, &address, &data) else {
+                    failed.push(format!("{one} to {other}, {state}"));
+                    continue;
+                };
+                let small = datagrams(&world, one, other, &address);
+                println!("{one:>8} {other:>8} {state:>9} {rate:>8} {small:>8} {pause:>8}");
             }
         }
     }

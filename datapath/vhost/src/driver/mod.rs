@@ -4,6 +4,7 @@
 //! panic.
 
 mod card;
+mod front;
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -16,6 +17,7 @@ use crate::packed::{AT_DESCRIPTOR, AVAILABLE, Cursor, DISABLE, ENABLE, USED};
 use crate::ring::{Layout, passed};
 
 pub use card::{Buffers, Card, card_octets};
+pub use front::FrontEnd;
 
 /// Segments of a buffer, at most.
 pub const MAX_PIECES: usize = 20;
