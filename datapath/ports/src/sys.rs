@@ -192,7 +192,7 @@ pub fn send_many(socket: impl AsFd, octets: &[u8], ends: &[usize], first: usize)
     usize::try_from(sent).map_err(|_| last_error())
 }
 
-/// Room for one cmsg of two octets, aligned for its header.
+/// Room for one cmsg of up to eight octets, aligned for its header.
 #[repr(C, align(8))]
 struct SegmentSize([u8; 32]);
 
@@ -235,6 +235,93 @@ pub fn send_segments(
     // not enough: rustix has no such ancillary data.
     let sent = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const message, flags) };
     if sent < 0 { Err(last_error()) } else { Ok(()) }
+}
+
+/// Datagrams read in one call.
+pub const DATAGRAMS: usize = 32;
+
+/// What one place of [`receive_datagrams`] holds: datagrams of `size` octets, the last perhaps shorter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Datagrams {
+    pub from: Option<std::net::SocketAddrV4>,
+    pub length: usize,
+    pub size: usize,
+}
+
+/// Lets the kernel hand over neighbouring datagrams of one sender as one (`UDP_GRO`, Linux 5.0).
+///
+/// # Errors
+/// The socket's.
+pub fn gather_datagrams(socket: impl AsFd) -> Result<(), Errno> {
+    let (fd, on) = (socket.as_fd().as_raw_fd(), 1 as libc::c_int);
+    // SAFETY: the kernel reads one integer, which lives on. Safe code was not enough: rustix does not have the option.
+    let set = unsafe {
+        let length = size_of_val(&on) as libc::socklen_t;
+        libc::setsockopt(fd, libc::SOL_UDP, libc::UDP_GRO, (&raw const on).cast(), length)
+    };
+    if set < 0 { Err(last_error()) } else { Ok(()) }
+}
+
+/// Reads what is there of an IPv4 socket, without waiting, each into its part of `buffer`, `slot` octets long. How many
+/// parts have something.
+///
+/// # Errors
+/// The socket's; `AGAIN` when there is nothing.
+pub fn receive_datagrams(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    slot: usize,
+    found: &mut [Datagrams; DATAGRAMS],
+) -> Result<usize, Errno> {
+    // SAFETY: all of these are pointers and integers, for which all zeroes is a value.
+    let (mut slices, mut messages, mut names) = unsafe {
+        (
+            std::mem::zeroed::<[libc::iovec; DATAGRAMS]>(),
+            std::mem::zeroed::<[libc::mmsghdr; DATAGRAMS]>(),
+            std::mem::zeroed::<[libc::sockaddr_in; DATAGRAMS]>(),
+        )
+    };
+    let mut controls = [const { SegmentSize([0; 32]) }; DATAGRAMS];
+    let places = buffer.chunks_exact_mut(slot).zip(&mut slices).zip(&mut names).zip(&mut controls);
+    let mut count = 0;
+    for ((((room, slice), name), control), message) in places.zip(&mut messages) {
+        *slice = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+        message.msg_hdr.msg_name = (&raw mut *name).cast();
+        message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+        message.msg_hdr.msg_iov = slice;
+        message.msg_hdr.msg_iovlen = 1;
+        message.msg_hdr.msg_control = (&raw mut *control).cast();
+        message.msg_hdr.msg_controllen = size_of::<SegmentSize>() as _;
+        count += 1;
+    }
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the first `count` messages point to a slice, a name and room for control data each, and the slices to
+    // disjoint parts of `buffer`; all of it outlives the call. Safe code was not enough: rustix has no recvmmsg.
+    let read = unsafe {
+        libc::recvmmsg(fd, messages.as_mut_ptr(), count, libc::MSG_DONTWAIT as _, std::ptr::null_mut())
+    };
+    let read = usize::try_from(read).map_err(|_| last_error())?;
+    for ((place, message), name) in found.iter_mut().zip(&messages).zip(&names).take(read) {
+        let length = message.msg_len as usize;
+        let known = i32::from(name.sin_family) == libc::AF_INET;
+        let address = std::net::Ipv4Addr::from(name.sin_addr.s_addr.to_ne_bytes());
+        let from = known.then(|| std::net::SocketAddrV4::new(address, u16::from_be(name.sin_port)));
+        *place = Datagrams { from, length, size: gathered(&message.msg_hdr).unwrap_or(length) };
+    }
+    Ok(read)
+}
+
+/// How long datagrams are that came as one.
+fn gathered(message: &libc::msghdr) -> Option<usize> {
+    // SAFETY: the kernel has set `msg_controllen` to what it wrote at `msg_control`, which is live and aligned for a
+    // header; the value is read only where the header says that an integer is there.
+    unsafe {
+        let header = libc::CMSG_FIRSTHDR(message).as_ref()?;
+        let told = header.cmsg_level == libc::SOL_UDP && header.cmsg_type == libc::UDP_GRO;
+        let whole = header.cmsg_len >= libc::CMSG_LEN(size_of::<libc::c_int>() as _) as _;
+        let size = (told && whole).then(|| libc::CMSG_DATA(header).cast::<libc::c_int>().read_unaligned())?;
+        usize::try_from(size).ok().filter(|size| *size > 0)
+    }
 }
 
 fn last_error() -> Errno {

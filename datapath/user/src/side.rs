@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use pontoon_ports::sys::DATAGRAMS;
 use pontoon_ports::{Received, Sent, TapQueue};
 use pontoon_wire::{Mac, arp, checksum, ethernet, icmp, ipv4, vnet};
 
@@ -101,10 +102,11 @@ impl Side {
         self.send(offload, &[head, payload]);
     }
 
-    /// Datagrams of `size` octets each, the last one perhaps shorter.
-    pub(crate) fn udp(&mut self, flow: &Flow, payload: &[u8], size: usize) {
+    /// Datagrams of `size` octets each, the last one perhaps shorter, in at most [`DATAGRAMS`] pieces.
+    pub(crate) fn udp(&mut self, flow: &Flow, pieces: &[&[u8]], size: usize) {
+        let payload: usize = pieces.iter().map(|piece| piece.len()).sum();
         let mut head = [0; L4 + UDP];
-        let length = UDP + payload.len();
+        let length = UDP + payload;
         self.head(&mut head, flow, ipv4::UDP, length);
         let Some(header) = head.last_chunk_mut::<UDP>() else { return };
         header[..2].copy_from_slice(&flow.remote.port().to_be_bytes());
@@ -112,11 +114,23 @@ impl Side {
         header[4..6].copy_from_slice(&(length as u16).to_be_bytes());
         header[6..].copy_from_slice(&partial(flow, ipv4::UDP, length).to_be_bytes());
         let mut offload = unfinished(6);
-        if payload.len() > size {
+        if payload > size {
             (offload.gso_type, offload.gso_size) = (vnet::GSO_UDP_L4, (size as u16).into());
             offload.header_length = ((L4 + UDP) as u16).into();
         }
-        self.send(offload, &[&head, payload]);
+        let mut parts = [&[][..]; DATAGRAMS + 1];
+        let Some(parts) = parts.get_mut(..=pieces.len()) else { return };
+        parts[0] = &head;
+        parts[1..].copy_from_slice(pieces);
+        if self.link.send(offload, parts) == Sent::NotTaken {
+            self.one_by_one(flow, pieces, size);
+        }
+    }
+
+    fn one_by_one(&mut self, flow: &Flow, pieces: &[&[u8]], size: usize) {
+        for datagram in pieces.iter().flat_map(|piece| piece.chunks(size.max(1))) {
+            self.udp(flow, &[datagram], datagram.len());
+        }
     }
 
     /// An ICMP message from the remote end, with its checksum.

@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use pontoon_ports::sys;
+use pontoon_ports::sys::{self, DATAGRAMS, Datagrams};
 use pontoon_wire::{icmp, ipv4};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 
 use crate::Flow;
 use crate::run::{Cx, UDP};
@@ -17,8 +17,10 @@ use crate::table::Table;
 
 /// Remote ends one endpoint may have; the oldest goes.
 const PEERS: usize = 64;
-/// Datagrams read of one socket in one turn.
-const BURST: usize = 64;
+/// Calls that read of one socket in one turn.
+const BURST: usize = 4;
+/// For what the kernel has gathered, and a step to the next that is not of one set of the cache's lines.
+const SLOT: usize = (1 << 16) + 1600;
 const IDLE: Duration = Duration::from_secs(300);
 /// Of an endpoint that has only asked resolvers.
 const IDLE_DNS: Duration = Duration::from_secs(30);
@@ -27,6 +29,8 @@ const DNS: u16 = 53;
 /// Octets and datagrams sent in one call (`UDP_MAX_SEGMENTS` before Linux 6.8).
 const BATCH: usize = 60_000;
 const SEGMENTS: usize = 64;
+/// What one packet carries.
+const LARGEST: usize = 65_535 - 28;
 /// Longer datagrams gain nothing, and few ways take super-datagrams of them.
 const LONGEST: usize = 1472;
 
@@ -92,7 +96,12 @@ pub(crate) struct Udp {
 
 impl Udp {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { table: Table::new(limit), buffer: vec![0; 1 << 16], batch: Batch::default(), uncut: false }
+        Self {
+            table: Table::new(limit),
+            buffer: vec![0; SLOT * DATAGRAMS],
+            batch: Batch::default(),
+            uncut: false,
+        }
     }
 
     #[cfg(test)]
@@ -124,9 +133,10 @@ impl Udp {
         let Some(endpoint) = self.table.get(slot) else { return };
         endpoint.last = cx.now;
         endpoint.remember(host, flow.remote);
-        if size == payload.len() && (1..=LONGEST).contains(&size) && !self.uncut {
+        let few = payload.len() <= BATCH && payload.len() <= size * SEGMENTS;
+        if few && (1..=LONGEST).contains(&size) && !self.uncut {
             self.batch.flow = Some((flow, host, slot));
-            (self.batch.size, self.batch.closed) = (size, false);
+            (self.batch.size, self.batch.closed) = (size, !payload.len().is_multiple_of(size));
             return self.batch.octets.extend_from_slice(payload);
         }
         if let Err(error) = send_each(&endpoint.socket, payload, size, host) {
@@ -164,6 +174,8 @@ impl Udp {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)?;
         rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))?;
+        // Without it they come one by one.
+        let _ = sys::gather_datagrams(&socket);
         let slot = self.table.next_slot();
         cx.watch(&socket, UDP, slot, false)?;
         self.table.put(guest, Endpoint { guest, socket, peers: Vec::new(), last: cx.now });
@@ -173,19 +185,17 @@ impl Udp {
     /// Reads what came for an endpoint; true when there may be more.
     pub(crate) fn receive(&mut self, cx: &mut Cx<'_>, slot: usize) -> bool {
         let Some(endpoint) = self.table.get(slot) else { return false };
+        let mut found = [Datagrams::default(); DATAGRAMS];
         for _ in 0..BURST {
-            let received = rustix::net::recvfrom(&endpoint.socket, &mut self.buffer[..], RecvFlags::empty());
-            let (length, from) = match received {
-                Ok((length, _, from)) => (length, from),
+            match sys::receive_datagrams(&endpoint.socket, &mut self.buffer, SLOT, &mut found) {
+                Ok(count) => {
+                    endpoint.last = cx.now;
+                    let places = found.iter().zip(self.buffer.chunks(SLOT)).take(count);
+                    deliver(cx, endpoint, places);
+                }
                 Err(Errno::AGAIN) => return false,
-                Err(_) => continue,
-            };
-            let from = from.and_then(|from| SocketAddrV4::try_from(from).ok());
-            let Some(seen) = from.and_then(|from| endpoint.seen(from)) else { continue };
-            endpoint.last = cx.now;
-            let flow = Flow { guest: endpoint.guest, remote: seen };
-            let datagram = self.buffer.get(..length).unwrap_or_default();
-            cx.side.udp(&flow, datagram, length);
+                Err(_) => {}
+            }
         }
         true
     }
@@ -194,6 +204,43 @@ impl Udp {
         // Ways change.
         self.uncut = false;
         self.table.retain(|endpoint| !endpoint.is_old(now));
+    }
+}
+
+/// Passes on what was read, neighbours of one sender and size as one.
+fn deliver<'a>(
+    cx: &mut Cx<'_>,
+    endpoint: &Endpoint,
+    places: impl Iterator<Item = (&'a Datagrams, &'a [u8])>,
+) {
+    let mut pieces = [&[][..]; DATAGRAMS];
+    let (mut count, mut octets) = (0, 0);
+    let mut run = Datagrams::default();
+    for (datagrams, place) in places {
+        let ends = !run.length.is_multiple_of(run.size.max(1)) || run.size == 0;
+        // What came as many joins those of its own size, a single shorter one ends the run.
+        let single = datagrams.length <= run.size && datagrams.length == datagrams.size;
+        let alike = datagrams.from == run.from && (datagrams.size == run.size || single);
+        if count > 0 && (ends || !alike || datagrams.length == 0 || octets + datagrams.length > LARGEST) {
+            pass(cx, endpoint, &run, pieces.get(..count).unwrap_or_default());
+            (count, octets) = (0, 0);
+        }
+        if count == 0 {
+            run = *datagrams;
+        }
+        run.length = datagrams.length;
+        octets += datagrams.length;
+        if let Some(piece) = pieces.get_mut(count) {
+            *piece = place.get(..datagrams.length).unwrap_or_default();
+            count += 1;
+        }
+    }
+    pass(cx, endpoint, &run, pieces.get(..count).unwrap_or_default());
+}
+
+fn pass(cx: &mut Cx<'_>, endpoint: &Endpoint, run: &Datagrams, pieces: &[&[u8]]) {
+    if let Some(remote) = run.from.and_then(|from| endpoint.seen(from)) {
+        cx.side.udp(&Flow { guest: endpoint.guest, remote }, pieces, run.size);
     }
 }
 
