@@ -261,6 +261,17 @@ impl Engine {
         self.state.nat.len()
     }
 
+    /// Looks at a part of the session table.
+    pub fn look(
+        &mut self,
+        now: Now,
+        look: nat::Look,
+        query: &nat::Query,
+        rows: &mut Vec<nat::Session>,
+    ) -> nat::Seen {
+        self.state.nat.look(now.mono, look, query, rows)
+    }
+
     /// The spanning trees of networks that have one; only worker 0 knows.
     pub fn trees(&self, now: Now) -> impl Iterator<Item = (u16, crate::stp::Report)> + '_ {
         self.state.trees.reports(now.mono)

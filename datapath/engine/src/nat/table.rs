@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
 use super::index::{Hasher, Index, Rings};
+use super::list::seconds;
 use super::slot::{Flow, Key, Slot, external_key, host_key};
 use super::timers::{Class, renewal};
 use crate::DropReason;
@@ -42,6 +43,8 @@ pub(super) struct Table {
     young: Rings,
     hosts: Vec<Host>,
     host_of: Vec<u32>,
+    /// By slot: the second its session began.
+    born: Vec<u32>,
     free: Vec<u32>,
     free_hosts: Vec<u32>,
     quota: u32,
@@ -69,6 +72,7 @@ impl Table {
             young: Rings::new(count + hosts),
             hosts: vec![Host::default(); hosts],
             host_of: vec![0; count],
+            born: vec![0; count],
             free: (0..count as u32).rev().collect(),
             free_hosts: (0..hosts as u32).rev().collect(),
             quota: MIN_QUOTA.max(count as u32 / 2),
@@ -79,6 +83,7 @@ impl Table {
     /// cannot both be right: the first stays.
     pub(super) fn adopt(&mut self, now: Time, mine: impl Fn(&Slot) -> bool) {
         let mut found: Vec<(u64, u32)> = Vec::new();
+        self.born.fill(seconds(now));
         for (number, slot) in (0..self.host_of.len() as u32).zip(self.slots.iter_mut()) {
             slot.renew = slot.renew.min(renewal(now));
             if slot.is_sound() && slot.expires() > now.0 && mine(slot) {
@@ -120,6 +125,11 @@ impl Table {
             || inside.is_some_and(|number| !same(number))
             || self.find_out(slot.out_key()).is_some()
             || self.find_in(slot.in_key()).is_some()
+    }
+
+    /// The second the session of a slot began.
+    pub(super) fn born(&self, number: u32) -> u32 {
+        self.born.get(number as usize).copied().unwrap_or(0)
     }
 
     pub(super) fn len(&self) -> usize {

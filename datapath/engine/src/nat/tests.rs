@@ -3,6 +3,7 @@
 
 mod adoption;
 mod errors;
+mod list;
 mod model;
 mod requirements;
 mod sessions;

@@ -2,6 +2,7 @@
 
 use super::{Host, Table, host_hash};
 use crate::DropReason;
+use crate::nat::list::seconds;
 use crate::nat::slot::Slot;
 use crate::nat::timers::renewal;
 use crate::time::Time;
@@ -65,6 +66,7 @@ impl Table {
             self.free.push(number);
             return None;
         }
+        *self.born.get_mut(number as usize)? = seconds(now);
         let place = self.slots.get_mut(number as usize)?;
         *place = slot;
         Some((number, place))
