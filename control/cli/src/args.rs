@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use pontoon_proto::api;
 
 use crate::client::Client;
-use crate::verbs::status;
+use crate::verbs::{conntrack, status};
 use crate::vsh::options::Options;
 use crate::vsh::shell::FORMAT_ENV;
 use crate::{brctl, complete, lab, man, net_xml, run};
@@ -33,6 +33,9 @@ pub(crate) enum Verb {
     Brctl(BrctlArgs),
     /// Counters, drops and sessions of the datapath.
     Status(JsonArgs),
+    /// Sessions of NAT: list, count or end them.
+    #[command(subcommand)]
+    Conntrack(conntrack::Conntrack),
     /// Build three networks and two guests in private namespaces and check that they work.
     Lab(LabArgs),
     /// Run a command in a network of its own that needs no privilege: `pontoon run --user -- COMMAND`.
@@ -211,6 +214,7 @@ pub(crate) fn run(options: Options) -> ExitCode {
         Verb::NetXml(args) => net_xml::run(&args, options.quiet),
         Verb::Brctl(args) => brctl(socket, args.words),
         Verb::Status(args) => status::status(&Client::new(socket), args.json, options.quiet),
+        Verb::Conntrack(verb) => conntrack::run(&Client::new(socket), &verb, options.quiet),
         Verb::BridgeHelper(args) => service(run::bridge_helper(args, socket)),
         Verb::Completion(args) => complete::script(args.shell),
         Verb::Man(args) => man::write(&args.dir),

@@ -47,6 +47,19 @@ impl Client {
         }
     }
 
+    /// Begins a conversation of several requests.
+    ///
+    /// # Errors
+    /// Why there is no daemon.
+    pub(crate) fn converse(&self) -> Result<Conversation, Failure> {
+        let stream = UnixStream::connect(&self.socket).map_err(|error| self.unreachable(&error))?;
+        let limited = stream.set_read_timeout(Some(PATIENCE));
+        limited
+            .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
+            .map_err(|error| lost(&self.socket, &error))?;
+        Ok(Conversation { reader: BufReader::new(stream), socket: self.socket.clone() })
+    }
+
     /// Asks for events.
     ///
     /// # Errors
@@ -77,6 +90,29 @@ pub(crate) fn api_socket(named: Option<PathBuf>) -> PathBuf {
     named
         .or_else(|| std::env::var_os(api::SOCKET_ENV).map(PathBuf::from))
         .unwrap_or_else(|| Path::new(api::DEFAULT_RUNTIME_DIR).join(api::SOCKET_NAME))
+}
+
+/// Requests over one connection.
+#[derive(Debug)]
+pub(crate) struct Conversation {
+    reader: BufReader<UnixStream>,
+    socket: PathBuf,
+}
+
+impl Conversation {
+    /// Asks and waits.
+    ///
+    /// # Errors
+    /// The daemon's refusal, or why there is no answer.
+    pub(crate) fn call(&mut self, request: &Request) -> Result<Reply, Failure> {
+        let read = codec::write_api(self.reader.get_ref(), request)
+            .and_then(|()| codec::read_api(&mut self.reader))
+            .and_then(|read| read.ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into()));
+        match read.map_err(|error| lost(&self.socket, &error))? {
+            Response::Parameters(reply) => Ok(reply),
+            Response::Error(failure) => Err(failure),
+        }
+    }
 }
 
 /// What ended a wait for events.

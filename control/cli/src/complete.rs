@@ -90,7 +90,7 @@ fn candidates(client: &Client, before: &[String], last: &str) -> Vec<String> {
         return verbs();
     };
     let Some(command) = commands().find(|command| command.name == verb) else {
-        return own(verb, last);
+        return own(client, verb, words, last);
     };
     let at = place(command, words);
     if let Some(opt) = at.open {
@@ -109,11 +109,22 @@ fn verbs() -> Vec<String> {
 }
 
 /// Options of one of the commands clap reads.
-fn own(verb: &str, last: &str) -> Vec<String> {
+fn own(client: &Client, verb: &str, words: &[String], last: &str) -> Vec<String> {
     let cli = Cli::command();
-    let Some(command) = cli.find_subcommand(verb) else {
+    let Some(mut command) = cli.find_subcommand(verb) else {
         return Vec::new();
     };
+    for word in words {
+        command = command.find_subcommand(word).unwrap_or(command);
+    }
+    if command.has_subcommands() {
+        return command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    }
+    match words.last().map(String::as_str) {
+        Some("--network") => return networks(client),
+        Some("--guest") => return interfaces(client, None).into_iter().map(|one| one.domain).collect(),
+        _ => {}
+    }
     let mut found: Vec<String> = if last.starts_with('-') {
         command.get_arguments().filter_map(|arg| arg.get_long()).map(|long| format!("--{long}")).collect()
     } else {

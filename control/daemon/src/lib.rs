@@ -7,6 +7,7 @@ mod bridge;
 mod bridge_show;
 mod cables;
 mod change;
+mod conntrack;
 mod defaults;
 mod definition;
 mod devices;

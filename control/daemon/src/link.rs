@@ -117,11 +117,25 @@ impl Link {
     }
 
     pub(crate) fn status(&self) -> Answer<Box<Status>> {
-        self.send(&ToDatapath::Status, &[])?;
-        self.wait(STATUS_TIMEOUT, |reply| match reply {
+        self.ask(&ToDatapath::Status, |reply| match reply {
             ToControl::Status(status) => Some(status),
             _ => None,
         })
+    }
+
+    /// Asks, and waits for the answer that `pick` knows.
+    pub(crate) fn ask<T>(
+        &self,
+        message: &ToDatapath,
+        mut pick: impl FnMut(ToControl) -> Option<T>,
+    ) -> Answer<T> {
+        self.send(message, &[])?;
+        self.wait(STATUS_TIMEOUT, |reply| match reply {
+            ToControl::Refused { reason } => {
+                Some(Err(operation(format!("the datapath refused: {}", printable(&reason)))))
+            }
+            reply => pick(reply).map(Ok),
+        })?
     }
 
     fn wait<T>(&self, limit: Duration, mut pick: impl FnMut(ToControl) -> Option<T>) -> Answer<T> {

@@ -58,6 +58,9 @@ impl State {
                 link.drain();
                 Ok(Reply::Status { status: link.status()?, pid: link.pid })
             }
+            Request::ConntrackList { filter, cursor } => self.conntrack_list(&filter, cursor),
+            Request::ConntrackCount { filter, cursor } => self.conntrack_count(&filter, cursor),
+            Request::ConntrackFlush { filter, cursor } => self.conntrack_flush(&filter, cursor),
             other => self.dispatch_parts(other),
         }
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bridge::{BridgeChange, BridgeStp};
 use crate::event::{Event, EventKind};
+use crate::session::{SessionFilter, SessionInfo};
 
 /// Environment variable and default place of the API socket.
 pub const SOCKET_ENV: &str = "PONTOON_SOCKET";
@@ -182,6 +183,26 @@ pub enum Request {
         change: BridgeChange,
     },
     Status,
+    /// Sessions of NAT from place `cursor` on, as many as an answer holds.
+    ConntrackList {
+        #[serde(default)]
+        filter: SessionFilter,
+        #[serde(default)]
+        cursor: u64,
+    },
+    ConntrackCount {
+        #[serde(default)]
+        filter: SessionFilter,
+        #[serde(default)]
+        cursor: u64,
+    },
+    /// Ends them.
+    ConntrackFlush {
+        #[serde(default)]
+        filter: SessionFilter,
+        #[serde(default)]
+        cursor: u64,
+    },
     /// Answered with [`Reply::Subscribed`], then with a [`Reply::Event`] for each event until the client closes.
     Subscribe {
         /// Empty: all kinds.
@@ -398,6 +419,16 @@ pub enum Reply {
     Status {
         status: Box<crate::message::Status>,
         pid: u32,
+    },
+    /// `next` is the cursor for the rest, if there is one.
+    Sessions {
+        sessions: Vec<SessionInfo>,
+        next: Option<u64>,
+    },
+    /// So many were counted, or ended, up to `next`.
+    SessionCount {
+        count: u64,
+        next: Option<u64>,
     },
     Version {
         protocol: u32,

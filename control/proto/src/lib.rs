@@ -12,5 +12,6 @@ pub mod event;
 pub mod message;
 pub mod privilege;
 pub mod request;
+pub mod session;
 
 pub use document::Document;

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{Document, Mac};
+use crate::session::{Action, Query, Row};
 
 /// What control tells the datapath.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,8 @@ pub enum ToDatapath {
     Apply { document: Document },
     /// Forget the learned addresses of a network, or of one of its ports.
     Flush { network: u16, port: Option<u16> },
+    /// Look at the NAT sessions from place `from` on; answered with [`ToControl::Walked`].
+    Walk { from: u64, action: Action, query: Query },
     /// Ask for [`ToControl::Status`].
     Status,
     /// End in good order.
@@ -68,6 +71,8 @@ pub enum ToControl {
     PortFailed { port: u16, reason: String },
     /// Please connect a TCP socket to resolver `resolver`.
     NeedTcp { ticket: u32, resolver: u16 },
+    /// Sessions that were meant, how many, and the place to go on from.
+    Walked { rows: Vec<Row>, count: u64, next: Option<u64> },
     /// Counters and tables.
     Status(Box<Status>),
 }

@@ -36,9 +36,12 @@ impl Request {
             | Self::Interfaces { .. }
             | Self::InterfaceAddresses { .. }
             | Self::Subscribe { .. } => Class::Read,
-            Self::BridgeMacs { .. } | Self::BridgeStp { .. } | Self::InterfaceStats { .. } | Self::Status => {
-                Class::Ask
-            }
+            Self::BridgeMacs { .. }
+            | Self::BridgeStp { .. }
+            | Self::InterfaceStats { .. }
+            | Self::Status
+            | Self::ConntrackList { .. }
+            | Self::ConntrackCount { .. } => Class::Ask,
             Self::NetDefine { .. }
             | Self::NetCreate { .. }
             | Self::NetStart { .. }
@@ -55,6 +58,7 @@ impl Request {
             | Self::DetachDevice { .. }
             | Self::UpdateDevice { .. }
             | Self::BridgeSet { .. }
+            | Self::ConntrackFlush { .. }
             | Self::AttachInterface(_)
             | Self::DetachInterface { .. } => Class::Change,
         }

@@ -21,6 +21,7 @@ mod reach;
 mod resolver;
 mod sandbox;
 mod service;
+mod sessions;
 mod spin;
 mod vhost;
 mod worker;

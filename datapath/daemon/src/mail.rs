@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
-use pontoon_engine::{PortId, Snapshot, dhcp};
+use pontoon_engine::{PortId, Snapshot, dhcp, nat};
 use pontoon_vhost::Wired;
 use rustix::event::EventfdFlags;
 
@@ -37,6 +37,13 @@ pub(crate) enum Mail {
     TcpAnswer {
         ticket: u32,
         response: Vec<u8>,
+    },
+    /// A look at the sessions; answered with the rows it was given, filled, and what was seen.
+    Look {
+        look: nat::Look,
+        query: Arc<nat::Query>,
+        rows: Vec<nat::Session>,
+        reply: Sender<(Vec<nat::Session>, nat::Seen)>,
     },
     Status {
         reply: Sender<WorkerStatus>,

@@ -23,10 +23,10 @@ use crate::link::Link;
 use crate::mail::{Mail, Mailbox};
 use crate::queues::{Attached, MAX_PORTS};
 use crate::vhost::{Desk, Job};
-use crate::{resolver, worker};
+use crate::{resolver, sessions, worker};
 
 /// Workers answer mail within a turn; one that takes this long is stuck.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Exchanges over TCP at a time.
 const MAX_EXCHANGES: usize = 16;
 
@@ -168,6 +168,9 @@ impl Service {
             ToDatapath::Status => {
                 let status = self.status()?;
                 self.link.send(&ToControl::Status(Box::new(status)));
+            }
+            ToDatapath::Walk { from, action, query } => {
+                self.link.send(&sessions::walk(&self.workers, from, action, query)?);
             }
             ToDatapath::Quit => {}
         }

@@ -150,6 +150,10 @@ impl Worker {
             Mail::TcpAnswer { ticket, response } => {
                 self.engine.dns_tcp_response(now, ticket, &response, &mut self.egress);
             }
+            Mail::Look { look, query, mut rows, reply } => {
+                let seen = self.engine.look(now, look, &query, &mut rows);
+                let _ = reply.send((rows, seen));
+            }
             Mail::Status { reply } => drop(reply.send(self.status(now))),
             Mail::Vhost { port, epoch, change } => self.egress.queues.change_vhost(port, epoch, change),
             Mail::Quit => self.running = false,

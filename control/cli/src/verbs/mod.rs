@@ -1,6 +1,7 @@
 //! The commands, in virsh's groups and order.
 
 mod attach;
+pub(crate) mod conntrack;
 mod define_as;
 mod editor;
 mod events;

@@ -101,3 +101,37 @@ fn sessions_whose_time_is_over_are_not_told_of() {
     bench.now = bench.now.after_secs(301);
     assert_eq!(run(&mut bench, Action::Count, &Query::default()), 0);
 }
+
+/// So many sessions, in looks that read a bounded part and never grow what they fill.
+#[test]
+fn a_full_table_is_listed_in_bounded_looks() {
+    const COUNT: usize = 1 << 18;
+    let mut bench = Bench::new(COUNT);
+    for number in 0..COUNT as u32 {
+        let guest = Ipv4Addr::from(0xc0a8_0000 + number / 32768);
+        let to = (Ipv4Addr::from(0xcb00_7100 + number % 32768 / 64), 53);
+        bench
+            .nat
+            .open(bench.now, &OUTSIDE, &INSIDE, &flow((guest, 1024 + number as u16 % 64), to), None)
+            .unwrap();
+    }
+    let mut rows = Vec::with_capacity(256);
+    let (mut from, mut found, mut looks) = (0, 0, 0);
+    loop {
+        rows.clear();
+        let look = Look { action: Action::List, from, slots: 1024 };
+        let seen = bench.nat.look(bench.now, look, &Query::default(), &mut rows);
+        assert_eq!((rows.len(), rows.capacity()), (seen.sessions as usize, 256));
+        found += rows.len();
+        looks += 1;
+        match seen.next {
+            Some(next) => from = next,
+            None => break,
+        }
+    }
+    assert_eq!((found, looks), (COUNT, COUNT / 256));
+}
+
+fn flow(local: End, remote: End) -> Flow {
+    Flow { protocol: ipv4::UDP, local, remote }
+}
