@@ -224,7 +224,7 @@ fn interfaces(client: &Client, domain: Option<&str>) -> Vec<pontoon_proto::api::
 }
 
 fn ports(client: &Client, network: &str) -> Vec<String> {
-    match client.call(&Request::NetPorts { network: network.to_owned() }) {
+    match client.call(&Request::NetPorts { network: network.to_owned(), details: false }) {
         Ok(Reply::Ports { ports }) => ports.into_iter().map(|port| port.uuid).collect(),
         _ => Vec::new(),
     }

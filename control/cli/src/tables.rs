@@ -5,6 +5,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use pontoon_proto::api::{InterfaceAddresses, InterfaceInfo, LeaseInfo, NetworkInfo, PortInfo};
+use pontoon_proto::message::Offloads;
 
 /// How tables are laid out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,6 +158,12 @@ pub(crate) fn leases(leases: &[LeaseInfo], format: Format, quiet: bool, zone: &T
     }
 }
 
+fn offloads(agreed: Offloads) -> String {
+    let named = [(agreed.checksum, "checksum"), (agreed.tso, "tso"), (agreed.uso, "uso")];
+    let names: Vec<&str> = named.iter().filter(|(is, _)| *is).map(|(_, name)| *name).collect();
+    if names.is_empty() { "-".to_owned() } else { names.join(",") }
+}
+
 /// `net-port-list`.
 pub(crate) fn ports(ports: &[PortInfo], details: bool, quiet: bool) -> String {
     if details {
@@ -164,9 +171,14 @@ pub(crate) fn ports(ports: &[PortInfo], details: bool, quiet: bool) -> String {
             let (peer, link) = (port.peer.clone().unwrap_or_else(|| "-".to_owned()), port.link);
             let link = if link { "up" } else { "down" }.to_owned();
             let (domain, interface) = (port.domain.clone(), port.interface.clone());
-            vec![port.uuid.clone(), domain, interface, port.mac.clone(), port.cable.clone(), peer, link]
+            let agreed = port.agreed.unwrap_or_default();
+            let mut cells = vec![port.uuid.clone(), domain, interface, port.mac.clone()];
+            cells.extend([port.cable.clone(), peer, link, agreed.queues.to_string()]);
+            cells.extend([agreed.takes, agreed.sends].map(offloads));
+            cells
         };
-        let headings = &["UUID", "Domain", "Interface", "MAC", "Kind", "Peer", "Link"];
+        let headings =
+            &["UUID", "Domain", "Interface", "MAC", "Kind", "Peer", "Link", "Queues", "Takes", "Sends"];
         return Table { headings, rows: ports.iter().map(row).collect() }.modern(quiet);
     }
     let rows = ports.iter().map(|port| vec![port.uuid.clone()]).collect();

@@ -1,7 +1,7 @@
 //! Ports as `net-port-*` sees them: one for each interface of a guest.
 
 use pontoon_netxml::port::{BridgePlug, NetworkPort, Owner, Plug};
-use pontoon_proto::api::{PortInfo, Reply};
+use pontoon_proto::api::{Agreed, PortInfo, Reply};
 use uuid::Uuid;
 
 use crate::defaults::hex;
@@ -15,20 +15,13 @@ use crate::verbs::xml_failure;
 
 impl Known {
     pub(crate) fn port_list(&self, network: &str) -> Answer<Reply> {
+        Ok(Reply::Ports { ports: self.ports(network)?.map(|guest| info(guest, None)).collect() })
+    }
+
+    fn ports(&self, network: &str) -> Answer<impl Iterator<Item = &Guest>> {
         let name = self.find(network)?;
         let live = self.live.by_name(&name);
-        let guests =
-            self.live.guests.iter().filter(|guest| live.is_some_and(|live| live.id == guest.network));
-        let ports = guests.map(|guest| PortInfo {
-            uuid: guest.port_uuid().to_string(),
-            domain: guest.domain.clone(),
-            interface: guest.ifname.clone(),
-            mac: hex(&guest.mac),
-            cable: guest.details.cable.name().to_owned(),
-            peer: guest.details.cable.peer(),
-            link: !guest.details.link_down,
-        });
-        Ok(Reply::Ports { ports: ports.collect() })
+        Ok(self.live.guests.iter().filter(move |guest| live.is_some_and(|live| live.id == guest.network)))
     }
 
     pub(crate) fn port_xml(&self, network: &str, port: &str) -> Answer<Reply> {
@@ -52,7 +45,33 @@ impl Known {
     }
 }
 
+fn info(guest: &Guest, agreed: Option<Agreed>) -> PortInfo {
+    PortInfo {
+        uuid: guest.port_uuid().to_string(),
+        domain: guest.domain.clone(),
+        interface: guest.ifname.clone(),
+        mac: hex(&guest.mac),
+        cable: guest.details.cable.name().to_owned(),
+        peer: guest.details.cable.peer(),
+        link: !guest.details.link_down,
+        agreed,
+    }
+}
+
 impl State {
+    /// The ports of a network with what is agreed with their other sides, as the datapath has it.
+    pub(crate) fn port_details(&self, network: &str) -> Answer<Reply> {
+        let link = self.link()?;
+        link.drain();
+        let status = link.status()?;
+        let agreed = |guest: &Guest| {
+            let found = status.ports.iter().find(|found| found.port == guest.port);
+            found.map(|found| Agreed { queues: found.queues, takes: found.takes, sends: found.sends })
+        };
+        let ports = self.ports(network)?.map(|guest| info(guest, Some(agreed(guest).unwrap_or_default())));
+        Ok(Reply::Ports { ports: ports.collect() })
+    }
+
     /// Makes an interface `vnetN` for the owner that the XML names.
     pub(crate) fn port_create(
         &mut self,

@@ -79,6 +79,7 @@ impl State {
                 self.port_create(&network, &xml, &file, validate)
             }
             Request::NetPortDelete { network, port } => self.port_delete(&network, &port),
+            Request::NetPorts { network, .. } => self.port_details(&network),
             Request::AttachInterface(wanted) => self.attach_guest(*wanted),
             Request::DetachInterface { domain, kind, mac } => {
                 self.detach_interface(&domain, &kind, mac.as_deref()).map(|()| done())
@@ -268,7 +269,7 @@ impl Known {
             Request::NetDhcpLeases { network, mac } => self.dhcp_leases(network, mac.as_deref()),
             Request::Bridges => Ok(Reply::Bridges { bridges: self.bridges() }),
             Request::NetGetMetadata { network, kind, affect } => self.get_metadata(network, kind, *affect),
-            Request::NetPorts { network } => self.port_list(network),
+            Request::NetPorts { network, details: false } => self.port_list(network),
             Request::NetPortDumpxml { network, port } => self.port_xml(network, port),
             Request::FreeSubnet => self.free_subnet().map(|subnet| Reply::Subnet { subnet }),
             Request::Interfaces { domain } => self.interfaces(domain.as_deref()),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bridge::{BridgeChange, BridgeStp};
 use crate::event::{Event, EventKind};
+use crate::message::Offloads;
 use crate::session::{SessionFilter, SessionInfo};
 
 /// Environment variable and default place of the API socket.
@@ -94,8 +95,11 @@ pub enum Request {
         #[serde(default)]
         affect: Affect,
     },
+    /// With `details` the datapath is asked what is agreed with the other side of each port.
     NetPorts {
         network: String,
+        #[serde(default)]
+        details: bool,
     },
     NetPortCreate {
         network: String,
@@ -473,6 +477,17 @@ pub struct PortInfo {
     /// Whether its link is up.
     #[serde(default)]
     pub link: bool,
+    /// What is agreed with its other side, where that was asked for.
+    #[serde(default)]
+    pub agreed: Option<Agreed>,
+}
+
+/// Queues there are with the other side of a port, and what may be left undone in frames it takes and sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agreed {
+    pub queues: u16,
+    pub takes: Offloads,
+    pub sends: Offloads,
 }
 
 /// One interface of a guest.

@@ -110,6 +110,22 @@ pub struct PortCounters {
     pub tx_packets: u64,
     pub tx_bytes: u64,
     pub tx_drops: u64,
+    /// Queues there are with the other side: none before the driver of a vhost-user card has set them up.
+    #[serde(default)]
+    pub queues: u16,
+    /// What may be left undone in frames for the other side, and in frames of it.
+    #[serde(default)]
+    pub takes: Offloads,
+    #[serde(default)]
+    pub sends: Offloads,
+}
+
+/// Work one side leaves to the other: checksums, and segments of TCP and of UDP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offloads {
+    pub checksum: bool,
+    pub tso: bool,
+    pub uso: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -30,7 +30,7 @@ impl Request {
             | Self::NetDhcpLeases { .. }
             | Self::Bridges
             | Self::NetGetMetadata { .. }
-            | Self::NetPorts { .. }
+            | Self::NetPorts { details: false, .. }
             | Self::NetPortDumpxml { .. }
             | Self::FreeSubnet
             | Self::Interfaces { .. }
@@ -38,6 +38,7 @@ impl Request {
             | Self::Subscribe { .. } => Class::Read,
             Self::BridgeMacs { .. }
             | Self::BridgeStp { .. }
+            | Self::NetPorts { details: true, .. }
             | Self::InterfaceStats { .. }
             | Self::Status
             | Self::ConntrackList { .. }

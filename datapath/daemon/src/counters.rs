@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use pontoon_engine::snapshot::Subnet;
 use pontoon_engine::{DropReason, PortId};
-use pontoon_proto::message::{PortCounters, TreeStatus};
+use pontoon_ports::{Agreed, Offloads};
+use pontoon_proto::message::{self, PortCounters, TreeStatus};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PortCounts {
@@ -34,6 +35,7 @@ pub(crate) type UplinkAddress = (u16, Option<(Subnet, Option<std::net::Ipv4Addr>
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WorkerStatus {
     pub(crate) ports: Vec<(PortId, PortCounts)>,
+    pub(crate) agreed: Vec<(PortId, Agreed)>,
     pub(crate) drops: Vec<(DropReason, u64)>,
     /// Frames for another worker that found no free buffer.
     pub(crate) hand_off_full: u64,
@@ -63,6 +65,12 @@ impl Sums {
                 self.ports.entry(*port).or_insert_with(|| PortCounters { port: *port, ..Default::default() });
             counts.add_to(sum);
         }
+        for (port, agreed) in worker.agreed {
+            let Some(sum) = self.ports.get_mut(&port) else { continue };
+            sum.queues = sum.queues.saturating_add(agreed.queues);
+            sum.takes = either(sum.takes, agreed.takes);
+            sum.sends = either(sum.sends, agreed.sends);
+        }
         let named = worker.drops.iter().map(|(reason, count)| (reason.name(), *count));
         for (name, count) in
             named.chain([("hand_off_full", worker.hand_off_full), ("port_full", worker.port_full)])
@@ -77,6 +85,15 @@ impl Sums {
     }
 }
 
+/// What was agreed with one worker or another.
+fn either(sum: message::Offloads, one: Offloads) -> message::Offloads {
+    message::Offloads {
+        checksum: sum.checksum || one.checksum,
+        tso: sum.tso || one.tso,
+        uso: sum.uso || one.uso,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,12 +105,14 @@ mod tests {
             let counts = PortCounts { rx_packets: 3, ..Default::default() };
             sums.add(WorkerStatus {
                 ports: vec![(7, counts)],
+                agreed: vec![(7, Agreed { queues: 1, takes: Offloads::ALL, sends: Offloads::default() })],
                 drops: vec![(DropReason::Runt, 2)],
                 sessions: 5,
                 ..Default::default()
             });
         }
-        assert_eq!(sums.ports[&7].rx_packets, 6);
+        assert_eq!((sums.ports[&7].rx_packets, sums.ports[&7].queues), (6, 2));
+        assert!(sums.ports[&7].takes.uso && !sums.ports[&7].sends.checksum);
         assert_eq!(sums.drops.into_iter().collect::<Vec<_>>(), [("runt", 4)]);
         assert_eq!(sums.sessions, 10);
     }

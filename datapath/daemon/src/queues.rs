@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 
 use pontoon_engine::PortId;
 use pontoon_engine::coalesce::Offers;
-use pontoon_ports::{Queue, Received, Sent};
+use pontoon_ports::{Agreed, Queue, Received, Sent};
 use pontoon_wire::vnet;
 use rustix::event::epoll;
 
@@ -208,8 +208,8 @@ impl Queues {
             VhostChange::Through(None) => drop(self.through.remove(&port)),
             VhostChange::Through(Some(worker)) => drop(self.through.insert(port, worker)),
         }
-        let (tso, uso) = queue.offers();
-        slot.offers = Offers { tso, uso };
+        let takes = queue.agreed().takes;
+        slot.offers = Offers { tso: takes.tso, uso: takes.uso };
         self.mark_ready(port);
     }
 
@@ -367,6 +367,19 @@ impl Queues {
             .enumerate()
             .filter(move |(index, counts)| open(*index) || **counts != PortCounts::default())
             .filter_map(|(index, counts)| Some((PortId::try_from(index).ok()?, *counts)))
+    }
+
+    /// What is agreed with the other sides of open ports.
+    pub(crate) fn agreed(&self) -> impl Iterator<Item = (PortId, Agreed)> + '_ {
+        let of = |slot: &Slot| {
+            let mut agreed = slot.queue.agreed();
+            agreed.takes.uso &= slot.offers.uso;
+            // The descriptor is another worker's queue.
+            agreed.queues = if slot.reads { agreed.queues } else { 0 };
+            agreed
+        };
+        let slots = self.slots.iter().enumerate();
+        slots.filter_map(move |(index, slot)| Some((PortId::try_from(index).ok()?, of(slot.as_ref()?))))
     }
 
     fn slot(&mut self, port: PortId) -> Option<&mut Slot> {

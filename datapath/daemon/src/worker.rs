@@ -163,6 +163,7 @@ impl Worker {
     fn status(&self, now: Now) -> WorkerStatus {
         let mut status = WorkerStatus {
             ports: self.egress.queues.counts().collect(),
+            agreed: self.egress.queues.agreed().collect(),
             drops: self.engine.drops().iter().collect(),
             hand_off_full: self.egress.hand_off_full,
             port_full: self.egress.queues.full(),

@@ -62,6 +62,28 @@ pub enum Sent {
     Dead(Errno),
 }
 
+/// What is left to the other side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offloads {
+    pub checksum: bool,
+    pub tso: bool,
+    pub uso: bool,
+}
+
+impl Offloads {
+    pub const ALL: Self = Self { checksum: true, tso: true, uso: true };
+}
+
+/// What was agreed with the other side of a queue: how many there are behind it, and what either leaves to the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Agreed {
+    pub queues: u16,
+    /// In frames for the other side.
+    pub takes: Offloads,
+    /// In frames of the other side.
+    pub sends: Offloads,
+}
+
 /// Frames that were taken and could not be written after all, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost {
@@ -147,6 +169,17 @@ impl Queue {
             Self::Tap(_) => true,
             Self::Packet(queue) => queue.takes_offloads(),
             Self::Stream(_) | Self::Dgram(_) | Self::Vhost(_) | Self::Mem(_) => false,
+        }
+    }
+
+    /// What is agreed with the other side; a tap and a packet socket take and send the same.
+    #[must_use]
+    pub fn agreed(&self) -> Agreed {
+        let both = |offloads| Agreed { queues: 1, takes: offloads, sends: offloads };
+        match self {
+            Self::Vhost(queue) => queue.agreed(),
+            other if other.takes_offloads() => both(Offloads::ALL),
+            _ => both(Offloads::default()),
         }
     }
 

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use pontoon_vhost::features::{GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, GUEST_USO4, GUEST_USO6};
+use pontoon_vhost::features::{
+    CSUM, GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, GUEST_USO4, GUEST_USO6, HOST_TSO4, HOST_TSO6, HOST_USO,
+};
 use pontoon_vhost::{Features, Given, Taken, Wired};
 use pontoon_wire::vnet;
 use rustix::io::Errno;
 
-use crate::{Received, Sent};
+use crate::{Agreed, Offloads, Received, Sent};
 
 /// A queue of either direction.
 #[derive(Debug)]
@@ -81,13 +83,24 @@ impl VhostQueue {
         !self.receiving.is_empty()
     }
 
-    /// Super-frames the guest takes: of TCP, of UDP.
+    /// What the guest's driver has agreed to, and how many pairs of queues are here.
     #[must_use]
-    pub fn offers(&self) -> (bool, bool) {
-        let features = self.receiving.first().and_then(|index| self.lines.get(index));
-        let features = features.map_or(Features::default(), |line| line.wired.queue.features());
-        let has = |bits| features.has(GUEST_CSUM | bits);
-        (has(GUEST_TSO4 | GUEST_TSO6), has(GUEST_USO4 | GUEST_USO6))
+    pub fn agreed(&self) -> Agreed {
+        let of = |indexes: &[u16]| {
+            let line = indexes.first().and_then(|index| self.lines.get(index));
+            line.map_or(Features::default(), |line| line.wired.queue.features())
+        };
+        let (to, from) = (of(&self.receiving), of(&self.sending));
+        let has = |features: Features, checksum, tso, uso| Offloads {
+            checksum: features.has(checksum),
+            tso: features.has(checksum | tso),
+            uso: features.has(checksum | uso),
+        };
+        Agreed {
+            queues: u16::try_from(self.receiving.len().max(self.sending.len())).unwrap_or(u16::MAX),
+            takes: has(to, GUEST_CSUM, GUEST_TSO4 | GUEST_TSO6, GUEST_USO4 | GUEST_USO6),
+            sends: has(from, CSUM, HOST_TSO4 | HOST_TSO6, HOST_USO),
+        }
     }
 
     pub fn receive(&mut self, buffer: &mut [u8]) -> Received {

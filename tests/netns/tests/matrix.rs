@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 
 use pontoon_netns_tests::{Plug, Setup, World, door, in_netns, xml};
 use pontoon_vhost::Features;
-use pontoon_vhost::features::{CTRL_VQ, EVENT_IDX, IN_ORDER, MQ, MRG_RXBUF, OFFERED, VERSION_1};
+use pontoon_vhost::features::{
+    CSUM, CTRL_VQ, EVENT_IDX, GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, HOST_USO, IN_ORDER, MQ, MRG_RXBUF, OFFERED,
+    VERSION_1,
+};
 
 const KINDS: [&str; 5] = ["tap", "adopt", "stream", "dgram", "vhost"];
 /// Octets of one transfer.
@@ -140,6 +143,36 @@ fn datagrams(world: &World, from: &str, to: &str, address: &str) -> u64 {
     (u128::from(count) * 1_000_000 / last.as_micros().max(1)) as u64
 }
 
+/// Queues, and what is left to either side, as `net-port-list` shows it of a kind.
+fn shown(world: &World, kind: &str) -> [String; 3] {
+    let table = world.works(&["-q", "net-port-list", "hostntw", "--details"]);
+    let row = table.lines().find(|line| line.split_whitespace().nth(4) == Some(kind));
+    let words: Vec<&str> = row.unwrap_or_default().split_whitespace().collect();
+    [7, 8, 9].map(|place| words.get(place).copied().unwrap_or_default().to_owned())
+}
+
+/// What is agreed is shown for every kind; the driver of a card agrees again and again.
+fn check_shown(world: &World, card: &Plug) {
+    let all = "checksum,tso,uso";
+    for (kind, queues, offloads) in [
+        ("tap", "2", all),
+        ("adopt", "2", all),
+        ("stream", "1", "-"),
+        ("dgram", "1", "-"),
+        ("vhostuser", "1", all),
+    ] {
+        assert_eq!(shown(world, kind), [queues, offloads, offloads], "{kind}");
+    }
+    for (features, takes, sends) in [
+        (VERSION_1 | CSUM | GUEST_CSUM | GUEST_TSO4 | GUEST_TSO6, "checksum,tso", "checksum"),
+        (VERSION_1 | HOST_USO, "-", "-"),
+    ] {
+        card.agree(Features(features));
+        assert_eq!(shown(world, "vhostuser"), ["1", takes, sends]);
+    }
+    card.agree(agreed(true));
+}
+
 #[test]
 fn every_pair_carries_tcp_with_offloads_on_and_off() {
     let setup = Setup { workers: 2, unjudged: true, tools: &["ethtool"], ..Setup::default() };
@@ -147,6 +180,7 @@ fn every_pair_carries_tcp_with_offloads_on_and_off() {
     world.start_network("hostntw", &xml::hostntw());
     let plugs: Vec<Option<Plug>> =
         KINDS.iter().zip(20..).map(|(kind, number)| plug(&world, kind, number)).collect();
+    check_shown(&world, plugs[4].as_ref().expect("a card"));
     let data = pattern();
     let mut failed = Vec::new();
     println!("{:>8} {:>8} {:>9} {:>8} {:>8} {:>8}", "from", "to", "offloads", "Mbit/s", "small/s", "us");

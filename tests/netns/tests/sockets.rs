@@ -56,6 +56,8 @@ fn who_connects_has_an_interface_as_long_as_the_connection_lasts() {
     let ports = world.works(&["net-port-list", "natntw", "--details"]);
     let peer = format!("pid-{}", std::process::id());
     assert!(ports.contains(MAC1) && ports.contains("stream") && ports.contains(&peer), "{ports}");
+    let words: Vec<&str> = ports.lines().last().unwrap_or_default().split_whitespace().collect();
+    assert!(words.ends_with(&["up", "1", "-", "-"]), "one queue and no offloads: {ports}");
     let said = world.works(&["qemu-args", "natntw"]);
     assert!(said.contains(&format!("addr.path={}", door(&world, "natntw").display())), "{said}");
     for (verb, kind, words) in [

@@ -19,7 +19,10 @@ pub(crate) const LIST: Command = Command {
         Opt::network(),
         Opt::flag("uuid", "list uuid's only"),
         Opt::flag("table", "list table (default)"),
-        Opt::flag("details", "also what each port hangs on, its peer and its link"),
+        Opt::flag(
+            "details",
+            "also what each port hangs on, its peer and link, and what is agreed with its other side",
+        ),
         Opt::JSON,
     ],
     examples: &["pontoon net-port-list default", "pontoon net-port-list default --json"],
@@ -72,7 +75,8 @@ fn list(shell: &mut Shell, args: &Args) -> Outcome {
         return Err(Refusal::own("Only one argument from --table and --uuid may be specified."));
     }
     let network = shell.network(args)?;
-    let ports = match shell.call(&Request::NetPorts { network: network.uuid })? {
+    let details = args.has("details") || args.has("json");
+    let ports = match shell.call(&Request::NetPorts { network: network.uuid, details })? {
         Reply::Ports { mut ports } => {
             ports.sort_by(|one, other| one.uuid.cmp(&other.uuid));
             ports
