@@ -57,7 +57,7 @@ drops! {
     NeighbourQueueFull "neighbour_queue_full" "too many frames wait for ARP",
     NatProtocol "nat_protocol" "protocol NAT has no sessions for",
     NatFragment "nat_fragment" "a fragment without its first part",
-    NatFragmentElsewhere "nat_fragment_elsewhere" "a copy of a fragment whose first part this worker does not have; another may",
+    NatFragmentOverlap "nat_fragment_overlap" "a fragment that overlaps another, or of a datagram that ended so",
     NatNoSession "nat_no_session" "arrived from outside without a session",
     NatFiltered "nat_filtered" "arrived from an endpoint the guest never spoke to",
     NatNoGuest "nat_no_guest" "a port forward whose guest has no address at present",

@@ -1,6 +1,7 @@
 //! Frames made and read by etherparse, which shares no code with the engine: the oracle of the tests.
 
 use std::net::Ipv4Addr;
+use std::ops::Range;
 
 use etherparse::{
     IpHeaders, IpNumber, Ipv4Header, NetSlice, PacketBuilder, PacketBuilderStep, SlicedPacket, TransportSlice,
@@ -90,19 +91,53 @@ impl Ends {
 /// Cuts the packet of a frame behind `at` octets of its payload (a multiple of eight).
 #[must_use]
 pub fn cut(frame: &[u8], at: usize) -> [Vec<u8>; 2] {
-    let part = |offset: usize, payload: &[u8], more: bool| {
-        let (mut header, _) = Ipv4Header::from_slice(&frame[14..]).expect("a sound header");
-        header.set_payload_len(payload.len()).expect("short enough");
-        header.fragment_offset = ((offset / 8) as u16).try_into().expect("short enough");
-        (header.more_fragments, header.dont_fragment) = (more, false);
-        header.header_checksum = header.calc_header_checksum();
-        let mut out = frame[..14].to_vec();
-        header.write(&mut out).expect("a Vec takes all");
-        out.extend(payload);
-        out
-    };
+    [piece(frame, 0..at), piece(frame, at..frame.len() - 34)]
+}
+
+/// A fragment of the packet of a frame: these octets of its payload.
+///
+/// # Panics
+/// When the packet does not have them.
+#[must_use]
+pub fn piece(frame: &[u8], octets: Range<usize>) -> Vec<u8> {
+    let (mut header, _) = Ipv4Header::from_slice(&frame[14..]).expect("a sound header");
     let payload = &frame[34..];
-    [part(0, &payload[..at], true), part(at, &payload[at..], false)]
+    header.set_payload_len(octets.len()).expect("short enough");
+    header.fragment_offset = ((octets.start / 8) as u16).try_into().expect("short enough");
+    (header.more_fragments, header.dont_fragment) = (octets.end < payload.len(), false);
+    header.header_checksum = header.calc_header_checksum();
+    let mut out = frame[..14].to_vec();
+    header.write(&mut out).expect("a Vec takes all");
+    out.extend(&payload[octets]);
+    out
+}
+
+/// Puts the fragments of one datagram together, in whatever order they are. `None` when some are missing.
+///
+/// # Panics
+/// When they are not sound, longer than `mtu`, or of several datagrams; or the checksum of the whole is wrong.
+#[must_use]
+pub fn join(fragments: &[Vec<u8>], mtu: usize) -> Option<Seen> {
+    let mut parts: Vec<_> = fragments.iter().map(|frame| (parse(frame), frame)).collect();
+    parts.sort_by_key(|(seen, _)| seen.fragment.0);
+    let first = parts.first()?.1;
+    let (mut whole, mut payload) = (first[..34].to_vec(), Vec::<u8>::new());
+    for (at, (seen, frame)) in parts.iter().enumerate() {
+        assert!(seen.length <= mtu, "{} of {mtu}", seen.length);
+        assert_eq!(frame[18..20], first[18..20], "identification");
+        if seen.fragment != (payload.len(), at + 1 < parts.len()) {
+            return None;
+        }
+        payload.extend(&frame[34..14 + seen.length]);
+    }
+    whole[16..18].copy_from_slice(&(20 + payload.len() as u16).to_be_bytes());
+    whole[20..22].copy_from_slice(&[0, 0]);
+    whole[24..26].copy_from_slice(&[0, 0]);
+    let (header, _) = Ipv4Header::from_slice(&whole[14..]).expect("a header");
+    let sum = header.calc_header_checksum();
+    whole[24..26].copy_from_slice(&sum.to_be_bytes());
+    whole.extend(payload);
+    Some(parse(&whole))
 }
 
 /// An ARP packet in a frame; `operation` 1 asks and 2 answers.

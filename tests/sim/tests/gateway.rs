@@ -143,26 +143,10 @@ fn a_packet_too_long_for_the_uplink_is_refused_with_its_mtu() {
     });
 }
 
-/// Puts fragments together and checks that they are sound; the checksum of the whole is checked, too.
+/// Puts fragments together and checks that they are sound.
 fn join(fragments: &Sent, mtu: usize) -> Seen {
-    let mut parts: Vec<_> =
-        fragments.iter().map(|(_, frame)| (frames::parse(frame), frame.clone())).collect();
-    parts.sort_by_key(|(seen, _)| seen.fragment.0);
-    let (mut whole, mut payload) = (parts[0].1[..34].to_vec(), Vec::<u8>::new());
-    for (at, (seen, frame)) in parts.iter().enumerate() {
-        assert!(seen.length <= mtu, "{} of {mtu}", seen.length);
-        assert_eq!(seen.fragment, (payload.len(), at + 1 < parts.len()));
-        assert_eq!(frame[18..20], [0x12, 0x34], "identification");
-        payload.extend(&frame[34..14 + seen.length]);
-    }
-    whole[16..18].copy_from_slice(&(20 + payload.len() as u16).to_be_bytes());
-    whole[20..22].copy_from_slice(&[0, 0]);
-    whole[24..26].copy_from_slice(&[0, 0]);
-    let (header, _) = etherparse::Ipv4Header::from_slice(&whole[14..]).expect("a header");
-    let sum = header.calc_header_checksum();
-    whole[24..26].copy_from_slice(&sum.to_be_bytes());
-    whole.extend(payload);
-    frames::parse(&whole)
+    let parts: Vec<_> = fragments.iter().map(|(_, frame)| frame.clone()).collect();
+    frames::join(&parts, mtu).expect("all fragments")
 }
 
 /// Sends a long datagram that may be fragmented, when the next hop is known.

@@ -317,7 +317,6 @@ impl State {
         is_for_host(context.snapshot, self.nat.forwards(), uplink, frame, packet)
     }
 
-    //= ours#ttl
     pub(super) fn leave_by_nat<E: Egress>(
         &mut self,
         context: &mut Context<'_, E>,
@@ -326,22 +325,21 @@ impl State {
         frame: &mut [u8],
         packet: &Packet,
     ) -> Decision {
-        self.share_fragment(context, frame, packet);
+        if packet.ip.is_fragment() {
+            return self.fragment_out(context, network, (id, uplink), frame, packet);
+        }
         if self.config.workers > 1
             && let Some(port) = nat::outbound_port(frame, packet)
             && self.hand_over(context, nat::owner(port, self.config.workers), frame)?
         {
             return Ok(());
         }
-        if packet.ip.ttl <= 1 {
-            self.refuse(context, network, frame, packet, icmp::TIME_EXCEEDED, 0, 0)?;
-            return Err(DropReason::TtlExpired);
-        }
         self.translate_out(context, network, (id, uplink), frame, packet)
     }
 
-    //= RFC4787#REQ-13
-    fn translate_out<E: Egress>(
+    //= RFC4787#REQ-13, ours#ttl
+    /// A packet leaves, at the worker that owns its session.
+    pub(super) fn translate_out<E: Egress>(
         &mut self,
         context: &mut Context<'_, E>,
         network: &Network,
@@ -349,6 +347,10 @@ impl State {
         frame: &mut [u8],
         packet: &Packet,
     ) -> Decision {
+        if packet.ip.ttl <= 1 {
+            self.refuse(context, network, frame, packet, icmp::TIME_EXCEEDED, 0, 0)?;
+            return Err(DropReason::TtlExpired);
+        }
         let uplink = context.snapshot.uplink(uplink_id).ok_or(DropReason::UplinkDown)?;
         if self.is_for_host(context, uplink_id, frame, packet)
             && !self.nat.is_known(context.now.mono, id, frame, packet)

@@ -1,6 +1,7 @@
 //! Orders the stages: guard, learn, decide, rewrite, send. Nothing is implemented here that a stage can do.
 
 mod facts;
+mod fragments;
 mod inside;
 mod opening;
 mod outside;
@@ -233,6 +234,8 @@ impl Engine {
         if now.mono >= state.housekeeping {
             state.housekeeping = now.mono.after_secs(1);
             state.ask_again(now, &self.snapshot, out);
+            state.nat.expire_fragments(now.mono);
+            state.count_lost_fragments();
             state.sweep(now, &self.snapshot);
         }
     }
@@ -242,6 +245,7 @@ impl Engine {
     pub fn next_timeout(&self) -> Option<Time> {
         let state = &self.state;
         let own = (state.config.worker == 0
+            || state.nat.has_waiting_fragments()
             || state.neighbours.iter().chain(&state.inside).any(Neighbours::is_waiting))
         .then_some(state.housekeeping);
         [own, state.nat.next_timeout(), state.services.next_timeout(), state.trees.next_timeout()]
@@ -326,8 +330,7 @@ impl State {
     #[inline(never)]
     fn run<E: Egress>(&mut self, context: &mut Context<'_, E>, frame: &mut [u8]) {
         if let Err(reason) = self.route(context, frame) {
-            let shared = reason == DropReason::NatFragment && self.config.workers > 1;
-            self.drops.count(if shared { DropReason::NatFragmentElsewhere } else { reason });
+            self.drops.count(reason);
         }
     }
 

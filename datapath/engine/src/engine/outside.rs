@@ -234,13 +234,26 @@ impl State {
         frame: &mut [u8],
         packet: &Packet,
     ) -> Decision {
-        self.share_fragment(context, frame, packet);
+        if packet.ip.is_fragment() {
+            return self.fragment_in(context, id, frame, packet);
+        }
         if self.config.workers > 1
             && let Some(port) = self.nat.inbound_port(id, frame, packet)
             && self.hand_over(context, nat::owner(port, self.config.workers), frame)?
         {
             return Ok(());
         }
+        self.admit_translated(context, id, frame, packet)
+    }
+
+    /// The same at the worker that owns the session.
+    pub(super) fn admit_translated<E: Egress>(
+        &mut self,
+        context: &mut Context<'_, E>,
+        id: u16,
+        frame: &mut [u8],
+        packet: &Packet,
+    ) -> Decision {
         let (external, before) = (packet.destination(), Head::of(frame, packet));
         let inside = self.nat.inbound(context.now.mono, id, external, &context.vnet, frame, packet)?;
         let network = context.snapshot.network(inside.network).ok_or(DropReason::NatNoSession)?;
@@ -277,23 +290,6 @@ impl State {
             return Ok(());
         }
         self.report_outside(context, (packet.destination(), uplink.mac), frame, packet, error)
-    }
-
-    /// A fragment behind the first has no port that names its owner: every worker is shown it, and the one that
-    /// translated the first part knows what to do with it.
-    #[inline]
-    pub(super) fn share_fragment<E: Egress>(
-        &self,
-        context: &mut Context<'_, E>,
-        frame: &[u8],
-        packet: &Packet,
-    ) {
-        if packet.ip.fragment_offset() == 0 || context.handed {
-            return;
-        }
-        for worker in (0..self.config.workers).filter(|&worker| worker != self.config.worker) {
-            context.out.hand_off(worker, context.ingress, FrameRef { vnet: context.vnet, bytes: frame });
-        }
     }
 
     /// Sends a translated packet to its next hop; `long` ones in fragments.

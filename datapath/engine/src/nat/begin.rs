@@ -6,7 +6,7 @@ use pontoon_wire::{ipv4, vnet};
 
 use super::slot::Flow;
 use super::tcp::{self, Segment};
-use super::{Inside, Nat, Outside};
+use super::{Inside, Nat, Outside, idents};
 use crate::time::Time;
 
 impl Nat {
@@ -38,6 +38,9 @@ impl Nat {
         slot.external_port = port.into();
         let (_, slot) = self.table.take(now, slot, &room)?;
         brief.set_source(frame, slot.external_endpoint(), slot.change(), offload);
+        if idents::is_needed(frame) {
+            self.idents.renew(self.table.hasher(), frame, offload);
+        }
         Some(())
     }
 

@@ -4,9 +4,9 @@
 use pontoon_wire::brief::{Brief, Raw};
 use pontoon_wire::{ethernet, ipv4, vnet};
 
-use super::Nat;
 use super::slot;
 use super::tcp::{self, Segment};
+use super::{Nat, idents};
 
 use crate::time::Time;
 
@@ -47,6 +47,9 @@ impl Nat {
             tcp::plain_outbound(slot, &segment);
             slot.mac = ethernet::source(frame)?;
             brief.set_source(frame, slot.external_endpoint(), slot.change(), offload);
+        }
+        if idents::is_needed(frame) {
+            self.idents.renew(self.table.hasher(), frame, offload);
         }
         Some(way)
     }

@@ -7,9 +7,12 @@
 mod begin;
 mod forwards;
 mod fragments;
+mod idents;
+mod inbound;
 mod index;
 mod known;
 mod list;
+mod order;
 mod ports;
 mod slot;
 mod table;
@@ -26,16 +29,19 @@ use pontoon_wire::frame::Packet;
 use pontoon_wire::{Mac, ethernet, icmp, ipv4, vnet};
 
 pub(crate) use self::forwards::Forwards;
-use self::forwards::Target;
-use self::fragments::Fragments;
+use self::fragments::{Found, Fragments};
+use self::idents::Idents;
 pub use self::known::Entry;
 pub use self::list::{Action, Look, Phase, Query, Seen, Session};
+use self::order::Order;
+pub(crate) use self::order::{Step, Waiting};
 pub use self::ports::owner;
 use self::slot::Flow;
 pub use self::slot::{Slot, network_key, uplink_key};
 use self::table::Table;
 use self::tcp::Segment;
-use self::translate::{Quoted, Side};
+use self::translate::Quoted;
+pub(crate) use self::translate::Side;
 use crate::DropReason;
 use crate::time::Time;
 
@@ -85,8 +91,11 @@ pub struct Nat {
     random: ports::Random,
     forwards: Forwards,
     worker: (u16, u16),
+    idents: Idents,
     sent: Fragments,
     received: Fragments,
+    sent_order: Order,
+    received_order: Order,
 }
 
 /// What a packet is to the NAT.
@@ -170,12 +179,15 @@ impl Nat {
             mine(slot.inside_port.get()) && (slot.is_forwarded() || mine(slot.external_port.get()))
         });
         Self {
+            idents: Idents::new(worker, workers, table.hasher()),
             table,
             random: ports::Random::new(seed, worker),
             forwards: Forwards::default(),
             worker: (worker, workers),
             sent: Fragments::new(),
             received: Fragments::new(),
+            sent_order: Order::new(),
+            received_order: Order::new(),
         }
     }
 
@@ -242,10 +254,22 @@ impl Nat {
         let slot = self.table.slot(number);
         let external = (Ipv4Addr::from(slot.external), slot.external_port.get());
         translate::endpoint(frame, packet, vnet, Side::Source, external);
+        let id = self.identify(frame, packet, vnet);
         if packet.ip.is_fragment() {
-            self.sent.put(self.table.hasher(), now, inside.network, packet, external.0, *inside);
+            let found = Found { address: external.0, uplink: outside.uplink, inside: *inside, id };
+            self.sent.put(self.table.hasher(), now, inside.network, packet, found);
         }
         Ok(())
+    }
+
+    /// Gives a packet that leaves an identification of its own, unless it needs none; what it has then.
+    fn identify(&mut self, frame: &mut [u8], packet: &Packet, vnet: &vnet::Header) -> u16 {
+        let renewed = if idents::is_needed(frame) || packet.ip.is_fragment() {
+            self.idents.renew(self.table.hasher(), frame, Some(vnet))
+        } else {
+            None
+        };
+        renewed.unwrap_or(packet.ip.id)
     }
 
     /// The session, unless it is one through an uplink or address the network had before.
@@ -352,11 +376,10 @@ impl Nat {
         frame: &mut [u8],
         packet: &Packet,
     ) -> Result<(), DropReason> {
-        let known = self.sent.get(self.table.hasher(), now, inside.network, packet);
-        let (external, _) =
-            known.filter(|known| known.0 == outside.address).ok_or(DropReason::NatFragment)?;
-        translate::address(frame, ethernet::HEADER, Side::Source, external);
-        Ok(())
+        let found = self.sent.get(self.table.hasher(), now, inside.network, packet);
+        let found = found.filter(|found| found.uplink == outside.uplink).ok_or(DropReason::NatFragment)?;
+        translate::address(frame, ethernet::HEADER, Side::Source, found.address);
+        idents::set(frame, found.id).ok_or(DropReason::IpMalformed)
     }
 
     //= RFC5508#REQ-5, RFC5508#REQ-7, RFC7857#12
@@ -388,177 +411,8 @@ impl Nat {
             Side::Destination,
             (external, slot.external_port.get()),
         );
+        self.identify(frame, packet, vnet);
         Ok(())
-    }
-
-    /// A packet arrived for `external`: rewrites its destination and says where it goes.
-    ///
-    /// A packet whose source is `external` too was sent by one of our guests (hairpin, RFC 4787 REQ-9); the caller
-    /// drops those that come from the wire.
-    ///
-    /// # Errors
-    /// Why it must not enter.
-    pub fn inbound(
-        &mut self,
-        now: Time,
-        uplink: u16,
-        external: Ipv4Addr,
-        vnet: &vnet::Header,
-        frame: &mut [u8],
-        packet: &Packet,
-    ) -> Result<Inside, DropReason> {
-        if packet.ip.destination != external {
-            return Err(DropReason::NatNoSession);
-        }
-        let flow = match classify(frame, packet, Side::Destination)? {
-            Kind::Fragment => return self.inbound_fragment(now, uplink, frame, packet),
-            Kind::Error(quoted) => return self.inbound_error(now, uplink, vnet, frame, packet, &quoted),
-            Kind::Session(flow) => flow,
-        };
-        if flow.protocol == ipv4::ICMP {
-            translate::check_icmp(frame, packet, vnet)?;
-        }
-        let segment = segment(frame, packet)?;
-        let number = match self.table.incoming(now, uplink, &flow) {
-            Some(number) => self.answered(now, number, segment.as_ref())?,
-            None => self.accept(now, uplink, &flow, segment.as_ref())?,
-        };
-        let slot = self.table.slot(number);
-        let local = (Ipv4Addr::from(slot.inside), slot.inside_port.get());
-        let inside = Inside { network: slot.network.get(), mac: slot.mac };
-        translate::endpoint(frame, packet, vnet, Side::Destination, local);
-        if packet.ip.is_fragment() {
-            self.received.put(self.table.hasher(), now, uplink, packet, local.0, inside);
-        }
-        Ok(inside)
-    }
-
-    //= RFC7857#7
-    /// Inbound traffic refreshes established sessions only: strangers must not keep a mapping open (RFC 7857
-    /// section 7).
-    fn answered(&mut self, now: Time, number: u32, segment: Option<&Segment>) -> Result<u32, DropReason> {
-        let slot = self.table.slot_mut(number).ok_or(DropReason::NatNoSession)?;
-        let before = slot.class();
-        let refresh = match segment {
-            Some(segment) => tcp::inbound(slot, segment)?,
-            // Who comes by a forward is answered before the session counts as more than an attempt.
-            None if slot.is_forwarded() => slot.is_assured(),
-            None => {
-                slot.assure();
-                true
-            }
-        };
-        self.table.touch(now, number, before, refresh);
-        Ok(number)
-    }
-
-    //= RFC4787#REQ-9, RFC5382#REQ-8
-    /// A packet without a session enters only if another guest sent it, to an endpoint that has a mapping: guests
-    /// find each other through the external address without having spoken before (RFC 4787 REQ-9).
-    fn accept(
-        &mut self,
-        now: Time,
-        uplink: u16,
-        flow: &Flow,
-        segment: Option<&Segment>,
-    ) -> Result<u32, DropReason> {
-        if let Some(target) = self.forwards.at(uplink, flow.protocol, flow.local) {
-            return self.accept_forwarded(now, uplink, flow, segment, target);
-        }
-        let number = self.table.mapping_at(now, uplink, flow).ok_or(DropReason::NatNoSession)?;
-        let sibling = self.table.slot(number);
-        if flow.remote.0 != flow.local.0 || sibling.external != flow.local.0.octets() {
-            return Err(DropReason::NatFiltered);
-        }
-        let mut slot = Slot {
-            remote: flow.remote.0.octets(),
-            remote_port: flow.remote.1.into(),
-            inside: sibling.inside,
-            inside_port: sibling.inside_port,
-            external: sibling.external,
-            external_port: sibling.external_port,
-            network: sibling.network,
-            uplink: sibling.uplink,
-            mac: sibling.mac,
-            protocol: sibling.protocol,
-            ..Slot::default()
-        };
-        if let Some(segment) = segment {
-            tcp::accept(&mut slot, segment)?;
-        }
-        let address = sibling.inside.into();
-        self.table.make_room(now, sibling.network.get(), address)?;
-        // Making room may have ended the last session of the mapping.
-        self.table.mapping_at(now, uplink, flow).ok_or(DropReason::NatTableFull)?;
-        self.table.insert(now, slot)
-    }
-
-    /// Somebody comes by a forward. Where the guest is in its network is not known yet.
-    fn accept_forwarded(
-        &mut self,
-        now: Time,
-        uplink: u16,
-        flow: &Flow,
-        segment: Option<&Segment>,
-        target: Target,
-    ) -> Result<u32, DropReason> {
-        let guest = target.guest.ok_or(DropReason::NatNoGuest)?;
-        let inside = Flow { local: (guest, target.port), ..*flow };
-        if self.table.outgoing(now, target.network, &inside).is_some() {
-            // The same client speaks to the guest's port by another forward.
-            return Err(DropReason::NatFiltered);
-        }
-        let mut slot = Slot {
-            inside: guest.octets(),
-            inside_port: target.port.into(),
-            remote: flow.remote.0.octets(),
-            remote_port: flow.remote.1.into(),
-            network: target.network.into(),
-            uplink: uplink.into(),
-            protocol: flow.protocol,
-            ..Slot::default()
-        };
-        slot.forward(flow.local);
-        if let Some(segment) = segment {
-            tcp::accept(&mut slot, segment)?;
-        }
-        self.table.make_room(now, target.network, guest)?;
-        self.table.insert(now, slot)
-    }
-
-    fn inbound_fragment(
-        &mut self,
-        now: Time,
-        uplink: u16,
-        frame: &mut [u8],
-        packet: &Packet,
-    ) -> Result<Inside, DropReason> {
-        let known = self.received.get(self.table.hasher(), now, uplink, packet);
-        let (address, inside) = known.ok_or(DropReason::NatFragment)?;
-        translate::address(frame, ethernet::HEADER, Side::Destination, address);
-        Ok(inside)
-    }
-
-    //= RFC4787#REQ-12, RFC4787#REQ-12a, RFC4787#REQ-12b, RFC5382#REQ-9, RFC5382#REQ-10, RFC5508#REQ-4, RFC5508#REQ-6
-    /// From any address (RFC 4787 REQ-12a): routers on the way speak for a destination. Neither refreshes nor ends
-    /// the session (RFC 5508 REQ-6).
-    fn inbound_error(
-        &mut self,
-        now: Time,
-        uplink: u16,
-        vnet: &vnet::Header,
-        frame: &mut [u8],
-        packet: &Packet,
-        quoted: &Quoted,
-    ) -> Result<Inside, DropReason> {
-        translate::check_icmp(frame, packet, vnet)?;
-        let flow = quoted.flow(Side::Source).filter(|_| quoted.is_header_valid(frame));
-        let flow = flow.ok_or(DropReason::NatIcmpInner)?;
-        let number = self.table.incoming(now, uplink, &flow).ok_or(DropReason::NatNoSession)?;
-        let slot = self.table.slot(number);
-        let local = (Ipv4Addr::from(slot.inside), slot.inside_port.get());
-        translate::error(frame, packet, vnet, quoted, Side::Source, local);
-        Ok(Inside { network: slot.network.get(), mac: slot.mac })
     }
 
     /// Ends sessions whose time is over, a bounded number a call.
@@ -600,5 +454,7 @@ impl Nat {
     fn forget_fragments(&mut self) {
         self.sent.clear();
         self.received.clear();
+        self.sent_order.clear();
+        self.received_order.clear();
     }
 }

@@ -80,7 +80,7 @@ impl Bench {
 pub(super) fn ip(protocol: u8, from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0; ethernet::HEADER + ipv4::HEADER + payload.len()];
     ethernet::emit(&mut frame, [2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], ethernet::IPV4);
-    ipv4::emit(&mut frame[14..], from, to, protocol, payload.len(), 77, false);
+    ipv4::emit(&mut frame[14..], from, to, protocol, payload.len(), 77, true);
     frame[34..].copy_from_slice(payload);
     frame
 }

@@ -11,7 +11,7 @@ use crate::DropReason;
 
 /// Which end of the packet changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(crate) enum Side {
     Source,
     Destination,
 }
