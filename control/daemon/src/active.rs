@@ -12,7 +12,7 @@ use crate::live::{Kind, LiveNetwork, LiveUplink};
 use crate::netlink;
 use crate::ports::let_go;
 use crate::state::State;
-use crate::{segments, ways};
+use crate::ways;
 
 impl State {
     /// Makes a network active.
@@ -22,7 +22,7 @@ impl State {
         }
         let uplink = ways::wanted(&network)?;
         if network.forward.mode == Mode::Bridge {
-            segments::check(&network)?;
+            self.segment(&network)?;
         } else {
             self.check_bridge(&network)?;
         }
@@ -37,13 +37,14 @@ impl State {
         let id = self.live.new_network().ok_or_else(|| operation("no network id is left"))?;
         let port = self.new_port()?;
         self.send_lease_log(id, &network)?;
-        let segment = segments::of(&network)?;
+        let segment = self.segment(&network)?;
         let live = LiveNetwork::new(id, port, uplink, network.clone());
         self.live.networks.push(LiveNetwork { segment, ..live });
         self.check_forwards(id, &network)?;
         let held = self.reopen(port)?;
         self.attach(port, held)?;
-        self.share()
+        self.share()?;
+        self.splice()
     }
 
     pub(crate) fn new_port(&mut self) -> Answer<u16> {

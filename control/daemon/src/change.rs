@@ -119,18 +119,40 @@ impl State {
 
     fn replace_live(&mut self, old: &LiveNetwork, next: Network) -> Answer<()> {
         let (before, after) = (document::mtu(&old.network), document::mtu(&next));
-        // Frames that are too long for the datapath's network would be lost, so devices are never the larger ones.
-        if after < before {
-            self.resize_devices(old, after);
-        }
-        let result = self.set_live(old, next.clone());
-        let reached = if result.is_ok() { after } else { before };
-        if reached != before.min(after) {
-            self.resize_devices(old, reached);
-        }
-        result?;
+        self.resizing(old, before, after, |state| state.set_live(old, next.clone()))?;
         report(old.bridge(), readdress_host(old, &next));
         Ok(())
+    }
+
+    /// Makes a change by which the MTU becomes another. Frames that are too long for the datapath's network would be lost,
+    /// so devices are never the larger ones.
+    fn resizing(
+        &mut self,
+        live: &LiveNetwork,
+        before: u16,
+        after: u16,
+        change: impl FnOnce(&mut Self) -> Answer<()>,
+    ) -> Answer<()> {
+        if after < before {
+            self.resize_devices(live, after);
+        }
+        let result = change(self);
+        let reached = if result.is_ok() { after } else { before };
+        if reached != before.min(after) {
+            self.resize_devices(live, reached);
+        }
+        result
+    }
+
+    /// The segment a network is in has another MTU.
+    pub(crate) fn resize_segment(&mut self, live: &LiveNetwork, mtu: u16) -> Answer<()> {
+        self.resizing(live, live.mtu(), mtu, |state| {
+            state.change(|state| {
+                let networks = state.live.networks.iter_mut().filter(|other| other.id == live.id);
+                networks.filter_map(|live| live.segment.as_mut()).for_each(|segment| segment.mtu = mtu);
+                Ok(())
+            })
+        })
     }
 
     /// Replaces the live definition; the datapath hears of it only when it concerns it.
@@ -167,7 +189,7 @@ impl State {
             |guest: &&crate::live::Guest| guest.network == live.id && guest.details.cable.is_own_device();
         let guests = self.live.guests.iter().filter(own);
         let guests = guests.map(|guest| (guest.netns.as_deref(), guest.ifname.as_str()));
-        for (netns, name) in guests.chain([(None, live.bridge())]) {
+        for (netns, name) in guests.chain([(None, live.device())]) {
             let resized = in_netns(netns, || {
                 let change = Change { mtu: Some(mtu), ..Change::default() };
                 netlink::index(name)?.map_or(Ok(()), |link| netlink::change(link, change))

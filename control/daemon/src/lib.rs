@@ -18,6 +18,7 @@ mod disk_fake;
 mod dns;
 mod document;
 mod doors;
+mod ebpf;
 mod events;
 mod failure;
 mod forwards;

@@ -43,7 +43,7 @@ pub(crate) struct LiveNetwork {
     /// Behind a shared uplink: NAT's ports.
     #[serde(default)]
     pub(crate) ports: Option<Chosen>,
-    /// Of networks on a bridge of the kernel's.
+    /// Of networks in a segment of the host's.
     #[serde(default)]
     pub(crate) segment: Option<Segment>,
     /// Where the guests of port forwards are, by the names these have.
@@ -57,9 +57,12 @@ pub(crate) struct LiveNetwork {
 /// How a network is in a segment of the host's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Segment {
-    /// A port of the host's bridge, made for this network.
+    /// Behind it is the segment; made for this network.
     pub(crate) tap: String,
     pub(crate) mtu: u16,
+    /// The interface whose segment it is, where that is no bridge of the kernel's.
+    #[serde(default)]
+    pub(crate) device: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,8 +114,10 @@ impl LiveNetwork {
         Self { id, xml, port, uplink, ports: None, segment: None, guests, network }
     }
 
+    /// Its bridge's name, or that of the interface it is on.
     pub(crate) fn bridge(&self) -> &str {
-        self.network.bridge.name.as_deref().unwrap_or("")
+        let device = self.segment.as_ref().and_then(|segment| segment.device.as_deref());
+        device.or(self.network.bridge.name.as_deref()).unwrap_or("")
     }
 
     /// The device of its own port.

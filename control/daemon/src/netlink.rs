@@ -34,6 +34,8 @@ pub(crate) struct Link {
     pub(crate) is_bridge: bool,
     /// The bridge it is a port of, or the like.
     pub(crate) controller: Option<u32>,
+    /// The interface it is a macvlan, an ipvlan or the like of.
+    pub(crate) lower: Option<u32>,
 }
 
 /// Changes to one link; what is `None` stays.
@@ -76,7 +78,8 @@ fn to_link(message: RouteNetlinkMessage) -> Option<Link> {
     let header = message.header;
     let (name, loopback) = (String::new(), header.flags.contains(LinkFlags::Loopback));
     let (mtu, mac, is_bridge, controller) = (1500, None, false, None);
-    let mut link = Link { index: header.index, name, mtu, mac, loopback, is_bridge, controller };
+    let mut link = Link { index: header.index, name, mtu, mac, loopback, is_bridge, controller, lower: None };
+    let (mut other, mut is_upper) = (None, false);
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
@@ -84,14 +87,22 @@ fn to_link(message: RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::Controller(index) => link.controller = Some(index),
             LinkAttribute::LinkInfo(facts) => {
                 link.is_bridge = facts.contains(&LinkInfo::Kind(InfoKind::Bridge));
+                is_upper =
+                    facts.iter().any(|fact| matches!(fact, LinkInfo::Kind(kind) if is_upper_kind(kind)));
             }
+            LinkAttribute::Link(index) => other = Some(index),
             LinkAttribute::Address(address) if header.link_layer_type == LinkLayerType::Ether => {
                 link.mac = <[u8; 6]>::try_from(address.as_slice()).ok();
             }
             _ => {}
         }
     }
+    link.lower = other.filter(|_| is_upper);
     Some(link)
+}
+
+fn is_upper_kind(kind: &InfoKind) -> bool {
+    matches!(kind, InfoKind::MacVlan | InfoKind::MacVtap | InfoKind::IpVlan | InfoKind::IpVtap)
 }
 
 pub(crate) fn change(index: u32, change: Change) -> io::Result<()> {

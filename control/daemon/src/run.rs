@@ -186,7 +186,8 @@ impl Daemon {
         {
             tracing::error!("resolvers: {}", failure.message);
         }
-        let quiet = state.failed.is_empty() && !state.is_watchful() && !state.sharing.unfinished;
+        let unfinished = state.sharing.unfinished || state.splices.unfinished;
+        let quiet = state.failed.is_empty() && !state.is_watchful() && !unfinished;
         if quiet { QUIET_TICK } else { TICK }
     }
 
@@ -253,6 +254,7 @@ impl Daemon {
             self.supervisor.finish(&link);
         }
         state.end_sharing();
+        state.end_splices();
         state.held.clear();
         let _ = store::remove(&state.note);
         let _ = store::remove(&crate::disk::with_suffix(&state.note, store::COPY));

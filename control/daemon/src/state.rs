@@ -19,6 +19,7 @@ use crate::leases;
 use crate::link::Link;
 use crate::live::Live;
 use crate::resolvers::Resolvers;
+use crate::segments::Splices;
 use crate::shared::Sharing;
 use crate::store::Store;
 use crate::{defaults, dns, document, netlink};
@@ -40,6 +41,7 @@ pub(crate) struct State {
     pub(crate) link: Option<Link>,
     pub(crate) resolvers: Resolvers,
     pub(crate) sharing: Sharing,
+    pub(crate) splices: Splices,
     /// Queues of every tap.
     pub(crate) workers: u16,
     pub(crate) note: PathBuf,
@@ -71,6 +73,7 @@ impl State {
             link: None,
             resolvers,
             sharing,
+            splices: Splices::default(),
             workers,
             note,
             events,
@@ -110,8 +113,8 @@ impl State {
         self.locate_guests();
         self.live.generation += 1;
         // Whoever makes a change that depends on it has asked before; for the rest it is tried again.
-        if let Err(failure) = self.share() {
-            tracing::error!("{}", failure.message);
+        for done in [self.share(), self.splice()] {
+            done.unwrap_or_else(|failure| tracing::error!("{}", failure.message));
         }
         let networks = self.live.networks.iter().map(|live| &live.network);
         let wanted = dns::wanted(networks, self.resolvers.of_host());
@@ -240,6 +243,7 @@ impl State {
             }
         }
         self.keep_all()?;
+        self.keep_splices()?;
         self.resolvers.send_again();
         self.apply()
     }

@@ -130,25 +130,41 @@ pub(crate) fn hush(name: &str) {
 /// Bytes that may wait in a packet socket, the kernel's bookkeeping included.
 const PACKET_BUFFER: usize = 16 << 20;
 
-fn packet_socket(index: u32) -> io::Result<OwnedFd> {
+/// Has an interface of the calling thread's network namespace take all frames as long as the result, or a copy of it, is
+/// open. Nothing is received by it.
+pub(crate) fn promiscuous(index: u32) -> io::Result<OwnedFd> {
+    let fd = unbound_packet_socket()?;
+    join_promiscuous(&fd, index)?;
+    Ok(fd)
+}
+
+fn unbound_packet_socket() -> io::Result<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    // SAFETY: socket(2) touches no memory. Protocol 0 receives nothing before the bind below.
+    // SAFETY: socket(2) touches no memory. Protocol 0 receives nothing before it is bound.
     let raw = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
     check(raw)?;
     // SAFETY: the kernel just returned this descriptor and nobody else owns it.
-    let fd = unsafe { OwnedFd::from_raw_fd(raw) };
-    set_option(&fd, libc::PACKET_VNET_HDR, &1i32)?;
-    set_option(&fd, PACKET_IGNORE_OUTGOING, &1i32)?;
-    // The kernel takes 802.1Q tags off and tells of them beside the frame.
-    set_option(&fd, libc::PACKET_AUXDATA, &1i32)?;
-    enlarge(&fd);
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+fn join_promiscuous(fd: &OwnedFd, index: u32) -> io::Result<()> {
     let member = libc::packet_mreq {
         mr_ifindex: index.cast_signed(),
         mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
         mr_alen: 0,
         mr_address: [0; 8],
     };
-    set_option(&fd, libc::PACKET_ADD_MEMBERSHIP, &member)?;
+    set_option(fd, libc::PACKET_ADD_MEMBERSHIP, &member)
+}
+
+fn packet_socket(index: u32) -> io::Result<OwnedFd> {
+    let fd = unbound_packet_socket()?;
+    set_option(&fd, libc::PACKET_VNET_HDR, &1i32)?;
+    set_option(&fd, PACKET_IGNORE_OUTGOING, &1i32)?;
+    // The kernel takes 802.1Q tags off and tells of them beside the frame.
+    set_option(&fd, libc::PACKET_AUXDATA, &1i32)?;
+    enlarge(&fd);
+    join_promiscuous(&fd, index)?;
     // SAFETY: `sockaddr_ll` is plain integers, for which all zeroes is a value.
     let mut address: libc::sockaddr_ll = unsafe { zeroed() };
     address.sll_family = libc::AF_PACKET as libc::c_ushort;

@@ -9,6 +9,7 @@
 mod api;
 mod dhcp;
 mod ear;
+mod echo;
 mod judge;
 mod net;
 mod plug;
@@ -21,6 +22,7 @@ pub mod xml;
 
 pub use api::Api;
 pub use ear::{Ear, Mouth};
+pub use echo::{Stop, echoes};
 pub use net::{BIG, http_get, in_netns, serve_tcp};
 pub use plug::{Plug, door};
 pub use process::{Output, Proc, run};

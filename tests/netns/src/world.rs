@@ -308,6 +308,28 @@ impl World {
         self.daemon.as_ref().expect("a daemon").said()
     }
 
+    /// Kills the datapath, which a daemon that runs starts anew.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn kill_datapaths(&mut self) {
+        for pid in self.datapaths() {
+            let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("pid")).expect("pid");
+            rustix::process::kill_process(pid, Signal::KILL).expect("kill");
+        }
+    }
+
+    /// Kills daemon and datapath.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn kill_all(&mut self) {
+        // They are found as children of the daemon.
+        let _ = self.datapaths();
+        self.stop_daemon(Signal::KILL);
+        self.kill_datapaths();
+    }
+
     /// Process ids of the datapaths seen so far that still run.
     pub fn datapaths(&mut self) -> Vec<u32> {
         self.note_datapaths();

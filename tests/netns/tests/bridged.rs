@@ -2,9 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::AtomicBool;
+use std::thread;
 use std::time::Duration;
 
-use pontoon_netns_tests::{Setup, World, in_netns, until};
+use pontoon_netns_tests::{Ear, Mouth, Setup, Stop, World, echoes, in_netns, until};
 use rustix::process::Signal;
 
 const MAC1: &str = "52:54:00:d7:8d:61";
@@ -92,12 +94,202 @@ fn guests_are_in_the_segment_of_a_kernel_bridge() {
     assert!(world.pings("net", HOST), "the host's own");
 }
 
+/// A host whose address is on an interface, with a DHCP server in the segment, and a network on that interface.
+fn plain_world(setup: Setup, place: &str) -> Option<World> {
+    let mut world = World::new(&Setup { tools: &["ping", "tc"], ..setup })?;
+    let server = world.serve_dhcp("net", "eth0", "203.0.113.100,203.0.113.120");
+    world.keep(server);
+    let file = world.file("lan.xml", &format!("<network><name>lan</name>{place}</network>"));
+    let _ = world.works(&["net-define", &file]);
+    let _ = world.works(&["net-start", "lan"]);
+    Some(world)
+}
+
+const ON_UP0: &str = "<forward mode='bridge'><interface dev='up0'/></forward>";
+const NAMED_UP0: &str = "<forward mode='bridge'/><bridge name='up0'/>";
+
+/// Nothing is left at the host's interface.
+fn is_as_it_was(world: &World) -> bool {
+    let links = world.ip("host", "-d link show");
+    !links.contains("pt-br") && !links.replace("promiscuity 0", "").contains("promiscuity")
+}
+
+#[test]
+fn guests_are_in_the_segment_of_an_interface() {
+    let Some(mut world) = plain_world(Setup::default(), ON_UP0) else { return };
+    let first = world.guest("g1", "lan", "eth0", MAC1);
+    let second = world.guest("g2", "lan", "eth0", MAC2);
+    for address in [&first, &second] {
+        assert!(address.starts_with("203.0.113.1"), "of the segment's server: {address}");
+        assert!(world.pings("net", address) && world.pings("host", address), "{address}");
+    }
+    for target in [HOST, NEIGHBOUR, &second] {
+        assert!(world.pings("g1", target), "{target}");
+    }
+    for which in ["net", "host"] {
+        let neighbours = world.ip(which, &format!("neigh show {first}"));
+        assert!(neighbours.contains(MAC1), "with its own address: {neighbours}");
+    }
+    bulk(&world, "g1", "host", HOST);
+    bulk(&world, "host", "g1", &first);
+    bulk(&world, "g1", "net", NEIGHBOUR);
+    bulk(&world, "net", "g2", &second);
+    bulk(&world, "host", "net", NEIGHBOUR);
+
+    let long = |size: &str| {
+        world.exec("g1", &["ping", "-n", "-c", "1", "-W", "1", "-M", "do", "-s", size, HOST]).ok()
+    };
+    for (mtu, which, what) in [("1400", "host", "smaller"), ("1500", "host", "and larger")] {
+        world.ip("net", &format!("link set eth0 mtu {mtu}"));
+        world.ip(which, &format!("link set up0 mtu {mtu}"));
+        until(what, 5, || world.ip("g1", "link show eth0").contains(&format!("mtu {mtu}")).then_some(()));
+        assert!(long("1372") && long("1472") == (mtu == "1500"), "{what}");
+    }
+    let _ = world.works(&["net-destroy", "lan"]);
+    assert!(is_as_it_was(&world) && world.pings("host", NEIGHBOUR));
+}
+
+#[test]
+fn an_interface_that_goes_is_missed_and_found_again() {
+    let Some(mut world) = plain_world(Setup::default(), NAMED_UP0) else { return };
+    let first = world.guest("g1", "lan", "eth0", MAC1);
+    let second = world.guest("g2", "lan", "eth0", MAC2);
+    let gone = |world: &World, count| {
+        let said = || world.daemon_log().matches("interface up0 is gone").count() == count;
+        until("it is missed", 5, || said().then_some(()));
+        let tap = || world.ip("host", "link show pt-br0").contains("NO-CARRIER");
+        until("the tap says so too", 5, || tap().then_some(()));
+        assert!(world.pings("g1", &second), "guests reach each other");
+    };
+    world.ip("host", "link set up0 down");
+    world.ip("host", "link set up0 name other0");
+    gone(&world, 1);
+    world.ip("host", "link set other0 name up0");
+    world.ip("host", "link set up0 up");
+    until("it is named so again", 5, || world.pings_once("host", &first).then_some(()));
+    assert!(world.pings("net", &first));
+
+    world.ip("host", "link del up0");
+    gone(&world, 2);
+    world.add_uplink();
+    until("another is there", 5, || world.pings_once("net", &first).then_some(()));
+    assert!(world.pings("host", &second));
+    world.ip("host", "link set up0 address 52:54:00:00:00:77");
+    until("its address is another", 5, || world.pings_once("host", &second).then_some(()));
+    bulk(&world, "g1", "host", HOST);
+}
+
+/// Every broadcast of one is heard once by all others, and not by itself.
+fn broadcasts_come_once(world: &World) {
+    const PLACES: [(&str, &str, u8); 4] =
+        [("host", "up0", 1), ("net", "eth0", 2), ("g1", "eth0", 3), ("g2", "eth0", 4)];
+    for (from, dev, last) in PLACES {
+        let ears = PLACES.map(|(which, dev, _)| (which, Ear::on(&world.ns(which), dev)));
+        let mouth = Mouth::on(&world.ns(from), dev, [2, 0, 0, 0, 9, last], Duration::from_millis(2));
+        mouth.wait(50);
+        drop(mouth);
+        // The last are on their way.
+        let all = |ear: &Ear| ear.counts().len() >= 50;
+        until("all hear", 5, || ears.iter().all(|(which, ear)| *which == from || all(ear)).then_some(()));
+        for (which, ear) in &ears {
+            let expected = u32::from(*which != from);
+            assert_eq!(ear.most(), expected, "of {from}, by {which}");
+        }
+    }
+}
+
+#[test]
+fn programs_at_the_interface_leave_the_hosts_own_traffic_alone() {
+    let Some(mut world) = plain_world(Setup { unjudged: true, ..Setup::default() }, ON_UP0) else { return };
+    let first = world.guest("g1", "lan", "eth0", MAC1);
+    let _ = world.guest("g2", "lan", "eth0", MAC2);
+    broadcasts_come_once(&world);
+    let at = |address: &str, port| SocketAddr::new(address.parse().expect("address"), port);
+    let (host, net, guest) = (world.ns("host"), world.ns("net"), world.ns("g1"));
+    let stop = AtomicBool::new(false);
+    let results = thread::scope(|scope| {
+        let ending = Stop(&stop);
+        let out = scope.spawn(|| echoes((&host, 0), (&net, at(NEIGHBOUR, 7000)), &stop));
+        let inward = scope.spawn(|| echoes((&net, 0), (&host, at(HOST, 7001)), &stop));
+        bulk(&world, "g1", "net", NEIGHBOUR);
+        world.stop_daemon(Signal::KILL);
+        assert!(world.pings("net", &first) && world.pings("g1", HOST), "the datapath goes on");
+        world.start_daemon();
+        assert!(world.pings("host", &first), "taken over");
+        world.kill_datapaths();
+        until("another datapath", 5, || world.pings_once("g1", HOST).then_some(()));
+        assert!(world.pings("net", &first));
+        world.kill_all();
+        until("all is gone", 5, || is_as_it_was(&world).then_some(()));
+        drop(ending);
+        [out, inward].map(|thread| thread.join().expect("echoes"))
+    });
+    for (sent, came, twice) in results {
+        assert!(sent > 1000 && (came, twice) == (sent, 0), "{sent} sent, {came} came, {twice} twice");
+    }
+    assert!(!world.pings_once("host", &first), "{guest} has no cable any more");
+}
+
+#[test]
+fn programs_of_older_kernels_do_the_same_at_the_interface() {
+    let setup = Setup { daemon_options: &["--classic-hooks"], ..Setup::default() };
+    let Some(mut world) = plain_world(setup, NAMED_UP0) else { return };
+    let first = world.guest("g1", "lan", "eth0", MAC1);
+    let _ = world.guest("g2", "lan", "eth0", MAC2);
+    broadcasts_come_once(&world);
+    bulk(&world, "g1", "host", HOST);
+    bulk(&world, "net", "g1", &first);
+    let filters = |world: &World| {
+        let list = |way| world.exec("host", &["tc", "filter", "show", "dev", "up0", way]).out;
+        list("ingress") + &list("egress")
+    };
+    assert_eq!(filters(&world).matches("handle 0x2").count(), 2, "{}", filters(&world));
+    world.kill_all();
+    assert!(world.pings("host", NEIGHBOUR), "what is left does nothing");
+    world.start_daemon();
+    let _ = world.works(&["net-start", "lan"]);
+    assert_eq!(filters(&world).matches("handle 0x2").count(), 2, "they are replaced");
+    let _ = world.works(&["net-destroy", "lan"]);
+    assert_eq!(filters(&world), "");
+    assert!(is_as_it_was(&world) && world.pings("host", NEIGHBOUR));
+}
+
+#[test]
+fn interfaces_that_cannot_be_shared_are_refused_with_advice() {
+    let Some(world) = plain_world(Setup::default(), ON_UP0) else { return };
+    world.ip("host", "link add br1 type bridge");
+    world.ip("host", "link add port0 type veth peer name lower0");
+    world.ip("host", "link set port0 master br1");
+    world.ip("host", "link add link lower0 name mac0 type macvlan");
+    world.ip("host", "tuntap add pt-tun mode tun");
+    let start = |dev: &str| {
+        let xml =
+            "<network><name>NAME</name><forward mode='bridge'><interface dev='DEV'/></forward></network>";
+        let file = world.file("next.xml", &xml.replace("NAME", &format!("n-{dev}")).replace("DEV", dev));
+        let _ = world.works(&["net-define", &file]);
+        world.pontoon(&["net-start", &format!("n-{dev}")])
+    };
+    for (dev, why, help) in [
+        ("up0", "is that of network 'lan'", "attach guests to 'lan'"),
+        ("pt-br0", "is that of network 'lan'", "attach guests to 'lan'"),
+        ("port0", "it is part of 'br1'", "<bridge name='br1'/>"),
+        ("lower0", "'mac0' is a macvlan", "ip link del mac0"),
+        ("pt-tun", "it has no Ethernet", "MAC addresses"),
+        ("lo", "it has no Ethernet", "MAC addresses"),
+        ("none0", "does not exist", "ip -br link"),
+    ] {
+        let said = start(dev);
+        assert!(!said.ok() && said.err.contains(why) && said.err.contains(help), "{dev}: {}", said.err);
+    }
+    assert!(start("br1").ok(), "a bridge");
+}
+
 #[test]
 fn what_is_no_bridge_is_refused_with_advice() {
     let Some(world) = world() else { return };
     for (place, words) in [
-        ("<bridge name='up0'/>", "is not a bridge"),
-        ("<bridge name='br7'/>", "bridge 'br7' of network 'lan' does not exist"),
+        ("<bridge name='up0'/>", "it is part of 'br0'"),
+        ("<bridge name='br7'/>", "bridge or interface 'br7' of network 'lan' does not exist"),
     ] {
         let file = world.file("lan.xml", &BRIDGED.replace("<bridge name='br0'/>", place));
         let _ = world.works(&["net-define", &file]);

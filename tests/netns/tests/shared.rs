@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pontoon_netns_tests::{Proc, Setup, World, http_get, in_netns, until, xml};
+use pontoon_netns_tests::{Proc, Setup, Stop, World, echoes, http_get, in_netns, until, xml};
 use rustix::process::Signal;
 
 const MAC1: &str = "52:54:00:d7:8d:61";
@@ -150,52 +150,6 @@ fn hooks_of_older_kernels_do_the_same_and_do_nothing_once_all_is_killed() {
     reaches(&world);
     kill_all(&mut world);
     assert_eq!(knocks(&world, 61500), REFUSED);
-}
-
-/// Ends what runs beside it, also when the test fails.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Datagrams with numbers to an echo server and back, so many at a time; each has to come back once.
-fn echoes(client: (&str, u16), server: (&str, SocketAddr), stop: &AtomicBool) -> (u32, u32, u32) {
-    const WINDOW: u32 = 16;
-    let (client, port) = client;
-    let echo = in_netns(server.0, || UdpSocket::bind(server.1).expect("server"));
-    echo.set_read_timeout(Some(Duration::from_millis(100))).expect("timeout");
-    let socket = in_netns(client, || UdpSocket::bind(("0.0.0.0", port)).expect("client"));
-    socket.connect(server.1).expect("connect");
-    socket.set_read_timeout(Some(Duration::from_secs(2))).expect("timeout");
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut buffer = [0; 1500];
-            while !done.load(Ordering::Relaxed) {
-                if let Ok((length, from)) = echo.recv_from(&mut buffer) {
-                    let _ = echo.send_to(&buffer[..length], from);
-                }
-            }
-        });
-        let (mut sent, mut came, mut twice) = (0, 0, 0);
-        while !stop.load(Ordering::Relaxed) {
-            for number in sent..sent + WINDOW {
-                socket.send(&number.to_be_bytes()).expect("send");
-            }
-            let mut missing: std::collections::BTreeSet<u32> = (sent..sent + WINDOW).collect();
-            sent += WINDOW;
-            let mut buffer = [0; 1500];
-            while !missing.is_empty() && socket.recv(&mut buffer).is_ok() {
-                let number = u32::from_be_bytes(buffer[..4].try_into().expect("number"));
-                if missing.remove(&number) { came += 1 } else { twice += 1 }
-            }
-        }
-        done.store(true, Ordering::Relaxed);
-        (sent, came, twice)
-    })
 }
 
 /// What `ping` says it sent, and what came.
@@ -400,12 +354,7 @@ fn an_interface_that_is_named_is_kept_to() {
 }
 
 fn kill_all(world: &mut World) {
-    let datapaths = world.datapaths();
-    world.stop_daemon(Signal::KILL);
-    for pid in datapaths {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("pid")).expect("pid");
-        rustix::process::kill_process(pid, Signal::KILL).expect("kill");
-    }
+    world.kill_all();
     until("the tap goes", 5, || (!world.ip("host", "link show").contains("pt-up")).then_some(()));
 }
 
@@ -418,10 +367,7 @@ fn programs_outlive_each_process_alone_and_not_both() {
     assert_eq!(knocks(&world, 61500), SILENT);
     world.start_daemon();
     assert!(world.pings("g1", GOOGLE), "another control");
-    for pid in world.datapaths() {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("pid")).expect("pid");
-        rustix::process::kill_process(pid, Signal::KILL).expect("kill");
-    }
+    world.kill_datapaths();
     until("another datapath", 5, || world.pings_once("g1", GOOGLE).then_some(()));
     let body = http_get(&mut stream, "/").expect("the session is still there");
     assert!(body.starts_with(b"you are 203.0.113.3 port "), "{}", String::from_utf8_lossy(&body));

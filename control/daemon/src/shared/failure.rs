@@ -5,9 +5,9 @@ use std::io;
 use pontoon_netxml::PONTOON_NAMESPACE;
 use pontoon_proto::api::Failure;
 
-use super::hook::Step;
 use super::ports::Range;
 use super::sockets::{self, Clash};
+use crate::ebpf::hook::Step;
 use crate::failure::fail_help;
 use crate::live::LiveUplink;
 
@@ -22,34 +22,9 @@ fn direct() -> String {
 /// The kernel did not take a program.
 pub(super) fn refused(uplink: &LiveUplink, step: Step, error: &io::Error) -> Failure {
     let place = uplink.target.as_ref().map_or(uplink.dev.as_str(), |target| target.name.as_str());
-    let message = format!(
-        "internal error: the host's address on '{place}' cannot be shared: {}: {error}",
-        match step {
-            Step::Map => "creating an eBPF map",
-            Step::Load => "loading an eBPF program",
-            Step::Link => "attaching an eBPF program",
-            Step::Qdisc => "adding the clsact queueing discipline",
-            Step::Filter => "adding an eBPF filter",
-        }
-    );
-    fail_help(message, format!("{}; {}", advice(step, error), direct()))
-}
-
-fn advice(step: Step, error: &io::Error) -> &'static str {
-    match (step, error.raw_os_error()) {
-        (_, Some(libc::EPERM | libc::EACCES)) => {
-            "the daemon needs CAP_BPF and CAP_NET_ADMIN outside of any user namespace: run it as root, or in a container \
-             with --cap-add BPF --cap-add NET_ADMIN; a kernel that is locked down allows no programs"
-        }
-        (_, Some(libc::ENOSYS)) => "this kernel is built without CONFIG_BPF_SYSCALL",
-        (Step::Qdisc, _) => {
-            "this kernel is older than 6.6 and has no CONFIG_NET_SCH_INGRESS (module sch_ingress)"
-        }
-        (Step::Filter, _) => {
-            "this kernel is older than 6.6 and has no CONFIG_NET_CLS_BPF or CONFIG_NET_CLS_ACT (module cls_bpf)"
-        }
-        _ => "this needs Linux 5.10 with CONFIG_BPF_SYSCALL and CONFIG_NET_CLS_ACT",
-    }
+    let message =
+        format!("internal error: the host's address on '{place}' cannot be shared: {step}: {error}");
+    fail_help(message, format!("{}; {}", step.advice(error), direct()))
 }
 
 /// Somebody has sockets on ports that NAT is to have.

@@ -4,10 +4,7 @@
 //! there, by two eBPF programs. [`State::share`] brings programs and reserved ports to what `live` says, and may be
 //! called at any time; [`State::follow_host`] brings `live` to what the host is.
 
-mod asm;
-mod bpf;
 mod failure;
-mod hook;
 mod host;
 mod ports;
 mod program;
@@ -27,17 +24,21 @@ use pontoon_proto::privilege;
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
+use crate::ebpf::bpf::{self, Way};
+use crate::ebpf::hook::{self, Hook, Place, Step};
 use crate::failure::{Answer, internal};
 use crate::live::{Kind, LiveUplink};
 use crate::netlink::{self, Change};
 use crate::state::State;
-use hook::{Hook, Step};
 pub(crate) use ports::Range;
 use program::{Face, Maps, Scope};
 
 /// Queries of NAT that may be on their way at once, and datagrams in pieces; the oldest are forgotten.
 const ECHOES: u32 = 16384;
 const FRAGMENTS: u32 = 1024;
+
+/// Of its programs among ours on an interface.
+const HANDLE: u16 = 1;
 
 /// Where a shared uplink leaves at present.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -384,13 +385,17 @@ fn hooks(plan: &Plan, maps: &Maps, face: &Face, classic: bool) -> Result<[Hook; 
     const OUTWARD: &CStr = c"pontoon_out";
     // Outward first: nobody writes before the other one brings something, or a guest does.
     let outward = program::outward(&plan.scope, maps, face);
-    let outward = hook::hang(&outward, OUTWARD, plan.tap, classic)?;
+    let outward = hook::hang(&outward, OUTWARD, arriving(plan.tap), classic)?;
     let inward = program::inward(&plan.scope, maps, face, plan.tap);
-    match hook::hang(&inward, INWARD, face.index, classic) {
+    match hook::hang(&inward, INWARD, arriving(face.index), classic) {
         Ok(inward) => Ok([inward, outward]),
         Err(failed) => {
             outward.unhang(None);
             Err(failed)
         }
     }
+}
+
+fn arriving(interface: u32) -> Place {
+    Place { interface, way: Way::Arriving, handle: HANDLE }
 }

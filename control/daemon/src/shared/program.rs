@@ -11,13 +11,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use pontoon_proto::document::Mac;
 
-use super::asm::{Assembler, Helper, If, Instruction, Label, Operation, Register, Size};
+use crate::ebpf::asm::{Assembler, Helper, If, Instruction, Label, Operation, Register, Size};
+use crate::ebpf::{DROP, PASS, on_stack, read};
 use Register::{Frame, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9};
 
-/// `TC_ACT_UNSPEC`, `TCX_NEXT`: the next program decides.
-const PASS: i32 = -1;
-/// `TC_ACT_SHOT`, `TCX_DROP`.
-const DROP: i32 = 2;
 const ETHERNET: i32 = 14;
 const IPV4: u16 = 0x0800;
 const ICMP: u32 = 1;
@@ -189,17 +186,6 @@ pub(super) fn outward(scope: &Scope, maps: &Maps, face: &Face) -> Vec<Instructio
     code.finish()
 }
 
-/// Goes on with the program in a place of a map that empties when nobody holds it any more: for hooks that stay.
-pub(super) fn stub(programs: &OwnedFd) -> Vec<Instruction> {
-    let mut code = Assembler::default();
-    code.map(R2, programs.as_raw_fd());
-    code.set(R3, 0);
-    code.call(Helper::TailCall);
-    code.set(R0, PASS);
-    code.exit();
-    code.finish()
-}
-
 /// Reads an IPv4 header that begins at `base`: then R7 is where what follows begins, R8 says of fragments and R9 is the
 /// protocol.
 fn packet(code: &mut Assembler, base: i32, fail: Label) {
@@ -212,20 +198,6 @@ fn packet(code: &mut Assembler, base: i32, fail: Label) {
     code.load(Size::Two, R8, Frame, IP + 6);
     code.swap(R8, 16);
     code.load(Size::One, R9, Frame, IP + 9);
-}
-
-/// Reads `length` octets of the packet from offset R2 on.
-fn read(code: &mut Assembler, to: i16, length: i32, fail: Label) {
-    code.copy(R1, R6);
-    on_stack(code, R3, to);
-    code.set(R4, length);
-    code.call(Helper::LoadBytes);
-    code.jump_if(R0, If::Other, 0, fail);
-}
-
-fn on_stack(code: &mut Assembler, register: Register, place: i16) {
-    code.copy(register, Frame);
-    code.compute(Operation::Add, register, place.into());
 }
 
 /// The length of the IPv4 header at `place`.

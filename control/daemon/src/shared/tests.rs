@@ -1,13 +1,13 @@
 //! The programs, run by the kernel on frames, against what they are to say.
 
+use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
-use pontoon_proto::privilege;
-use rustix::thread::CapabilitySet;
-
+use super::make_maps;
 use super::program::{self, Face, Maps, Scope};
-use super::{bpf, make_maps};
+use crate::ebpf::bpf;
+use crate::ebpf::testing::{copies, with_few_rights};
 
 const HOST: [u8; 4] = [203, 0, 113, 3];
 const REMOTE: [u8; 4] = [198, 51, 100, 7];
@@ -27,34 +27,19 @@ fn scope() -> Scope {
     Scope { addresses: vec![(host, host), pool], ports: vec![(5000, 5009), PORTS] }
 }
 
-/// With no more rights than the daemon has.
 fn load() -> Option<(Programs, Maps)> {
-    if let Err(error) = bpf::alone() {
-        println!("skipped: no network namespace: {error}");
-        return None;
-    }
-    let limited = || {
-        crate::sys::drop_capabilities().expect("capabilities");
-        privilege::with(CapabilitySet::BPF, || Ok(load_here())).expect("capabilities")
-    };
-    std::thread::spawn(limited).join().expect("thread")
+    with_few_rights(load_here)
 }
 
-fn load_here() -> Option<(Programs, Maps)> {
-    let maps = match make_maps() {
-        Ok(maps) => maps,
-        Err(error) => {
-            println!("skipped: no eBPF maps: {error}");
-            return None;
-        }
-    };
+fn load_here() -> io::Result<(Programs, Maps)> {
+    let maps = make_maps()?;
     // The loopback interface.
     let face = Face { index: 1, ethernet: true, mac: [2; 6] };
     let inward = program::inward(&scope(), &maps, &face, 1);
     let outward = program::outward(&scope(), &maps, &face);
     let inward = bpf::program(&inward, c"pontoon_in").expect("the kernel takes it");
     let outward = bpf::program(&outward, c"pontoon_out").expect("the kernel takes it");
-    Some((Programs { inward, outward }, maps))
+    Ok((Programs { inward, outward }, maps))
 }
 
 /// An IPv4 packet in a frame for the loopback interface.
@@ -171,14 +156,6 @@ fn frames_that_are_no_ipv4_for_this_host_pass() {
             assert_eq!(bpf::run(&programs.outward, &frame).expect("run"), DROP, "{value:#x} at {at}");
         }
     }
-}
-
-/// Frames that have left by the loopback interface, of a namespace that is this thread's alone.
-fn copies() -> u64 {
-    let table = std::fs::read_to_string("/proc/thread-self/net/dev").expect("interfaces");
-    let line = table.lines().find_map(|line| line.trim().strip_prefix("lo:")).expect("lo");
-    let words: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    words[9] + words[11]
 }
 
 #[test]

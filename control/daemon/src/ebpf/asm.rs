@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 /// As the kernel reads it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Instruction {
+pub(crate) struct Instruction {
     code: u8,
     /// Destination in the lower half, source in the upper.
     registers: u8,
@@ -16,7 +16,7 @@ pub(super) struct Instruction {
 /// Registers: `R0` is for results, `R1` to `R5` for arguments, `R6` to `R9` outlive calls, `FRAME` is the stack's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Register {
+pub(crate) enum Register {
     R0,
     R1,
     R2,
@@ -33,7 +33,7 @@ pub(super) enum Register {
 /// Octets of a load or store.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
-pub(super) enum Size {
+pub(crate) enum Size {
     Four = 0x00,
     Two = 0x08,
     One = 0x10,
@@ -42,7 +42,7 @@ pub(super) enum Size {
 /// Arithmetic with a constant, on 64 bits.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
-pub(super) enum Operation {
+pub(crate) enum Operation {
     Add = 0x00,
     And = 0x50,
     ShiftLeft = 0x60,
@@ -52,7 +52,7 @@ pub(super) enum Operation {
 /// Comparison with a constant, without signs, of 32 bits.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
-pub(super) enum If {
+pub(crate) enum If {
     Equal = 0x10,
     /// Bits in common.
     Common = 0x40,
@@ -64,7 +64,7 @@ pub(super) enum If {
 /// Functions of the kernel, `<linux/bpf.h>`.
 #[derive(Clone, Copy, Debug)]
 #[repr(i32)]
-pub(super) enum Helper {
+pub(crate) enum Helper {
     MapLookup = 1,
     MapUpdate = 2,
     MapDelete = 3,
@@ -79,62 +79,62 @@ pub(super) enum Helper {
 
 /// A place in the code that is bound once, behind all jumps to it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Label(usize);
+pub(crate) struct Label(usize);
 
 #[derive(Debug, Default)]
-pub(super) struct Assembler {
+pub(crate) struct Assembler {
     code: Vec<Instruction>,
     labels: Vec<Option<usize>>,
     jumps: Vec<(usize, Label)>,
 }
 
 impl Assembler {
-    pub(super) fn label(&mut self) -> Label {
+    pub(crate) fn label(&mut self) -> Label {
         self.labels.push(None);
         Label(self.labels.len() - 1)
     }
 
-    pub(super) fn bind(&mut self, label: Label) {
+    pub(crate) fn bind(&mut self, label: Label) {
         if let Some(place) = self.labels.get_mut(label.0) {
             *place = Some(self.code.len());
         }
     }
 
-    pub(super) fn copy(&mut self, to: Register, from: Register) {
+    pub(crate) fn copy(&mut self, to: Register, from: Register) {
         self.put(0xbf, to, from, 0, 0);
     }
 
-    pub(super) fn add(&mut self, to: Register, from: Register) {
+    pub(crate) fn add(&mut self, to: Register, from: Register) {
         self.put(0x0f, to, from, 0, 0);
     }
 
-    pub(super) fn set(&mut self, to: Register, value: i32) {
+    pub(crate) fn set(&mut self, to: Register, value: i32) {
         self.put(0xb7, to, Register::R0, 0, value);
     }
 
-    pub(super) fn compute(&mut self, operation: Operation, register: Register, value: i32) {
+    pub(crate) fn compute(&mut self, operation: Operation, register: Register, value: i32) {
         self.put(0x07 | operation as u8, register, Register::R0, 0, value);
     }
 
     /// To the network's order of octets and back.
-    pub(super) fn swap(&mut self, register: Register, bits: i32) {
+    pub(crate) fn swap(&mut self, register: Register, bits: i32) {
         self.put(0xdc, register, Register::R0, 0, bits);
     }
 
-    pub(super) fn load(&mut self, size: Size, to: Register, base: Register, offset: i16) {
+    pub(crate) fn load(&mut self, size: Size, to: Register, base: Register, offset: i16) {
         self.put(0x61 | size as u8, to, base, offset, 0);
     }
 
-    pub(super) fn store(&mut self, size: Size, base: Register, offset: i16, from: Register) {
+    pub(crate) fn store(&mut self, size: Size, base: Register, offset: i16, from: Register) {
         self.put(0x63 | size as u8, base, from, offset, 0);
     }
 
-    pub(super) fn store_value(&mut self, size: Size, base: Register, offset: i16, value: i32) {
+    pub(crate) fn store_value(&mut self, size: Size, base: Register, offset: i16, value: i32) {
         self.put(0x62 | size as u8, base, Register::R0, offset, value);
     }
 
     /// The map with this descriptor.
-    pub(super) fn map(&mut self, to: Register, map: RawFd) {
+    pub(crate) fn map(&mut self, to: Register, map: RawFd) {
         const PSEUDO_MAP_FD: u8 = 1;
         self.code.push(Instruction {
             code: 0x18,
@@ -145,26 +145,26 @@ impl Assembler {
         self.put(0, Register::R0, Register::R0, 0, 0);
     }
 
-    pub(super) fn call(&mut self, helper: Helper) {
+    pub(crate) fn call(&mut self, helper: Helper) {
         self.put(0x85, Register::R0, Register::R0, 0, helper as i32);
     }
 
-    pub(super) fn exit(&mut self) {
+    pub(crate) fn exit(&mut self) {
         self.put(0x95, Register::R0, Register::R0, 0, 0);
     }
 
-    pub(super) fn jump(&mut self, to: Label) {
+    pub(crate) fn jump(&mut self, to: Label) {
         self.jumps.push((self.code.len(), to));
         self.put(0x05, Register::R0, Register::R0, 0, 0);
     }
 
-    pub(super) fn jump_if(&mut self, register: Register, test: If, value: u32, to: Label) {
+    pub(crate) fn jump_if(&mut self, register: Register, test: If, value: u32, to: Label) {
         self.jumps.push((self.code.len(), to));
         self.put(0x06 | test as u8, register, Register::R0, 0, value.cast_signed());
     }
 
     /// A pointer may only be compared like this, as a whole and with nothing.
-    pub(super) fn jump_if_null(&mut self, register: Register, to: Label) {
+    pub(crate) fn jump_if_null(&mut self, register: Register, to: Label) {
         self.jumps.push((self.code.len(), to));
         self.put(0x15, register, Register::R0, 0, 0);
     }
@@ -175,7 +175,7 @@ impl Assembler {
     }
 
     /// The code with its jumps filled in. A label that was not bound is the end, which the kernel refuses.
-    pub(super) fn finish(mut self) -> Vec<Instruction> {
+    pub(crate) fn finish(mut self) -> Vec<Instruction> {
         let end = self.code.len();
         for (at, label) in self.jumps {
             let target = self.labels.get(label.0).copied().flatten().unwrap_or(end);

@@ -1,4 +1,4 @@
-//! Maps, programs and links of the kernel: bpf(2). The one file of this directory with `unsafe`.
+//! Maps, programs and links of the kernel: bpf(2). The one file here with `unsafe`.
 
 use std::ffi::CStr;
 use std::io;
@@ -9,18 +9,27 @@ use super::asm::Instruction;
 
 const MAP_CREATE: libc::c_int = 0;
 const MAP_UPDATE: libc::c_int = 2;
+#[cfg(test)]
+const MAP_LOOKUP: libc::c_int = 1;
 const PROGRAM_LOAD: libc::c_int = 5;
 #[cfg(test)]
 const PROGRAM_RUN: libc::c_int = 10;
 const LINK_CREATE: libc::c_int = 28;
 
 const SCHED_CLS: u32 = 3;
-const TCX_INGRESS: u32 = 46;
+
+/// What of an interface's frames a program sees: `BPF_TCX_INGRESS`, `BPF_TCX_EGRESS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Way {
+    Arriving = 46,
+    Leaving = 47,
+}
 
 /// `BPF_MAP_TYPE_*`.
 #[derive(Clone, Copy, Debug)]
 #[repr(u32)]
-pub(super) enum MapKind {
+pub(crate) enum MapKind {
     Programs = 3,
     /// A hash table from which the least recently used entry goes.
     Recent = 9,
@@ -116,14 +125,14 @@ unsafe fn made<T>(command: libc::c_int, attributes: &mut T) -> io::Result<OwnedF
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-pub(super) fn map(kind: MapKind, key_size: u32, value_size: u32, max_entries: u32) -> io::Result<OwnedFd> {
+pub(crate) fn map(kind: MapKind, key_size: u32, value_size: u32, max_entries: u32) -> io::Result<OwnedFd> {
     let mut attributes = MapAttributes { kind: kind as u32, key_size, value_size, max_entries };
     // SAFETY: it holds no address.
     unsafe { made(MAP_CREATE, &mut attributes) }
 }
 
 /// Puts a program into the first place of a map of programs.
-pub(super) fn put_program(map: &OwnedFd, program: &OwnedFd) -> io::Result<()> {
+pub(crate) fn put_program(map: &OwnedFd, program: &OwnedFd) -> io::Result<()> {
     let (key, value) = (0u32, number(program));
     let (key, value) = (address(&raw const key), address(&raw const value));
     let mut attributes = EntryAttributes { map: number(map), padding: 0, key, value, flags: 0 };
@@ -131,8 +140,46 @@ pub(super) fn put_program(map: &OwnedFd, program: &OwnedFd) -> io::Result<()> {
     unsafe { bpf(MAP_UPDATE, &mut attributes) }.map(drop)
 }
 
+/// A hash table of addresses, with a number beside each, from which the least recently used entry goes.
+#[derive(Debug)]
+pub(crate) struct Addresses(OwnedFd);
+
+/// Octets of a key in [`Addresses`]: a MAC address and two zeroes.
+const ADDRESS: usize = 8;
+
+impl Addresses {
+    pub(crate) fn new(max_entries: u32) -> io::Result<Self> {
+        map(MapKind::Recent, ADDRESS as u32, 4, max_entries).map(Self)
+    }
+
+    pub(crate) fn fd(&self) -> &OwnedFd {
+        &self.0
+    }
+
+    pub(crate) fn put(&self, mac: [u8; 6]) -> io::Result<()> {
+        let value = 1u32;
+        self.with(MAP_UPDATE, mac, address(&raw const value))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has(&self, mac: [u8; 6]) -> bool {
+        let mut value = 0u32;
+        self.with(MAP_LOOKUP, mac, address(&raw mut value)).is_ok()
+    }
+
+    /// `value` is the address of four octets that outlive the call.
+    fn with(&self, command: libc::c_int, [a, b, c, d, e, f]: [u8; 6], value: u64) -> io::Result<()> {
+        let key: [u8; ADDRESS] = [a, b, c, d, e, f, 0, 0];
+        let mut attributes =
+            EntryAttributes { map: number(&self.0), padding: 0, key: address(key.as_ptr()), value, flags: 0 };
+        // SAFETY: keys of this map are as long as `key`, which outlives the call; the value is the caller's to answer for,
+        // and private functions of this type alone are.
+        unsafe { bpf(command, &mut attributes) }.map(drop)
+    }
+}
+
 /// Loads a program for packets. `name` is what `bpftool` shows, at most 15 octets.
-pub(super) fn program(code: &[Instruction], name: &CStr) -> io::Result<OwnedFd> {
+pub(crate) fn program(code: &[Instruction], name: &CStr) -> io::Result<OwnedFd> {
     load(code, name, &mut []).or_else(|error| {
         let mut log = vec![0; 1 << 16];
         let again = load(code, name, &mut log);
@@ -167,13 +214,13 @@ fn load(code: &[Instruction], name: &CStr, log: &mut [u8]) -> io::Result<OwnedFd
     unsafe { made(PROGRAM_LOAD, &mut attributes) }
 }
 
-/// Has a program see what arrives at an interface of the calling thread's network namespace, as long as the result is
+/// Has a program see the frames of an interface of the calling thread's network namespace, as long as the result is
 /// open. `InvalidInput` before Linux 6.6.
-pub(super) fn link(program: &OwnedFd, interface: u32) -> io::Result<OwnedFd> {
+pub(crate) fn link(program: &OwnedFd, interface: u32, way: Way) -> io::Result<OwnedFd> {
     let mut attributes = LinkAttributes {
         program: number(program),
         interface,
-        attach_type: TCX_INGRESS,
+        attach_type: way as u32,
         flags: 0,
         relative: 0,
         padding: 0,
@@ -185,7 +232,7 @@ pub(super) fn link(program: &OwnedFd, interface: u32) -> io::Result<OwnedFd> {
 
 /// Gives the calling thread a network namespace of its own.
 #[cfg(test)]
-pub(super) fn alone() -> io::Result<()> {
+pub(crate) fn alone() -> io::Result<()> {
     // SAFETY: CLONE_NEWNET leaves memory and the descriptor table shared as they are; the wrapper is unsafe for
     // CLONE_FILES.
     Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }?)
@@ -193,7 +240,7 @@ pub(super) fn alone() -> io::Result<()> {
 
 /// What a program says to a frame that arrives at the loopback interface.
 #[cfg(test)]
-pub(super) fn run(program: &OwnedFd, frame: &[u8]) -> io::Result<i32> {
+pub(crate) fn run(program: &OwnedFd, frame: &[u8]) -> io::Result<i32> {
     let mut attributes = RunAttributes {
         program: number(program),
         size_in: u32::try_from(frame.len()).map_err(io::Error::other)?,

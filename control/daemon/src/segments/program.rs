@@ -1,0 +1,192 @@
+//! The three programs of a network that is in the segment of an interface.
+//!
+//! The network has a tap, behind which to the datapath are the host and the segment alike; these programs are what is behind
+//! it. Arriving and leaving, at the interface: frames to guests go to the tap, those to groups also to it, and everything
+//! else goes on untouched. At the tap: what the datapath sends goes out by the interface, or to the host as if it had
+//! arrived there, or both. Whose addresses are guests' is learned from what they send, and forgotten when such an address
+//! is heard from the segment.
+
+use std::os::fd::AsRawFd;
+
+use pontoon_proto::document::Mac;
+
+use crate::ebpf::asm::{Assembler, Helper, If, Instruction, Label, Register, Size};
+use crate::ebpf::bpf::Addresses;
+use crate::ebpf::{DROP, PASS, on_stack, read};
+use Register::{Frame, R0, R1, R2, R3, R4, R6};
+
+/// Offset in `struct __sk_buff`.
+const TC_INDEX: i16 = 44;
+/// In that field: the frame comes from the tap and is where it belongs.
+const PLACED: i32 = 0x7074;
+/// `BPF_F_INGRESS`.
+const TO_HOST: i32 = 1;
+const OUT: i32 = 0;
+
+/// Places on the stack: the addresses of a frame, a key and a value of the map.
+const TO: i16 = -16;
+const FROM: i16 = TO + 6;
+const ADDRESSES: i32 = 12;
+const KEY: i16 = -24;
+const VALUE: i16 = -28;
+
+/// The interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Device {
+    pub(super) index: u32,
+    pub(super) mac: Mac,
+}
+
+/// For what arrives at the interface.
+pub(super) fn arriving(guests: &Addresses, device: &Device, tap: u32) -> Vec<Instruction> {
+    let mut code = Assembler::default();
+    let [elsewhere, group, pass] = [(); 3].map(|()| code.label());
+    begin(&mut code, pass);
+    on_map(&mut code, guests, FROM, Helper::MapLookup);
+    code.jump_if_null(R0, elsewhere);
+    on_map(&mut code, guests, FROM, Helper::MapDelete);
+    code.bind(elsewhere);
+    let other = code.label();
+    unless_equal(&mut code, TO, device.mac, other);
+    code.jump(pass);
+    code.bind(other);
+    to_guests(&mut code, guests, tap, group, pass);
+    code.finish()
+}
+
+/// For what the host sends by the interface.
+pub(super) fn leaving(guests: &Addresses, tap: u32) -> Vec<Instruction> {
+    let mut code = Assembler::default();
+    let [group, pass] = [(); 2].map(|()| code.label());
+    begin(&mut code, pass);
+    to_guests(&mut code, guests, tap, group, pass);
+    code.finish()
+}
+
+/// For what the datapath sends by the tap.
+pub(super) fn outward(guests: &Addresses, device: &Device) -> Vec<Instruction> {
+    let mut code = Assembler::default();
+    let [foreign, single, known, host, group, drop] = [(); 6].map(|()| code.label());
+    code.copy(R6, R1);
+    code.set(R2, 0);
+    read(&mut code, TO, ADDRESSES, drop);
+    // Nobody speaks for the host.
+    unless_equal(&mut code, FROM, device.mac, foreign);
+    code.jump(drop);
+    code.bind(foreign);
+    code.load(Size::One, R0, Frame, FROM);
+    code.jump_if(R0, If::Common, 1, drop);
+    on_map(&mut code, guests, FROM, Helper::MapLookup);
+    code.set(R1, PLACED);
+    code.store(Size::Four, R6, TC_INDEX, R1);
+    learn(&mut code, guests, known);
+    code.bind(known);
+    code.load(Size::One, R0, Frame, TO);
+    code.jump_if(R0, If::Common, 1, group);
+    unless_equal(&mut code, TO, device.mac, single);
+    code.jump(host);
+    code.bind(single);
+    redirect(&mut code, device.index, OUT);
+
+    code.bind(group);
+    clone(&mut code, device.index);
+    code.bind(host);
+    redirect(&mut code, device.index, TO_HOST);
+
+    code.bind(drop);
+    code.set(R0, DROP);
+    code.exit();
+    code.finish()
+}
+
+/// Lets pass what the tap's program has sent, and reads the addresses of everything else.
+fn begin(code: &mut Assembler, pass: Label) {
+    let fresh = code.label();
+    code.copy(R6, R1);
+    code.load(Size::Four, R0, R6, TC_INDEX);
+    code.jump_if(R0, If::Other, PLACED.cast_unsigned(), fresh);
+    // What the host forwards is another frame.
+    code.set(R0, 0);
+    code.store(Size::Four, R6, TC_INDEX, R0);
+    code.jump(pass);
+    code.bind(fresh);
+    code.set(R2, 0);
+    read(code, TO, ADDRESSES, pass);
+}
+
+fn to_guests(code: &mut Assembler, guests: &Addresses, tap: u32, group: Label, pass: Label) {
+    code.load(Size::One, R0, Frame, TO);
+    code.jump_if(R0, If::Common, 1, group);
+    on_map(code, guests, TO, Helper::MapLookup);
+    code.jump_if_null(R0, pass);
+    redirect(code, tap, OUT);
+
+    code.bind(group);
+    let send = code.label();
+    if_link_local(code, send, pass);
+    code.bind(send);
+    clone(code, tap);
+    code.bind(pass);
+    code.set(R0, PASS);
+    code.exit();
+}
+
+/// Enters the sender into the map, if the look-up in R0 has not found it.
+fn learn(code: &mut Assembler, guests: &Addresses, known: Label) {
+    let new = code.label();
+    code.jump_if_null(R0, new);
+    code.jump(known);
+    code.bind(new);
+    code.store_value(Size::Four, Frame, VALUE, 1);
+    on_stack(code, R3, VALUE);
+    code.set(R4, 0);
+    on_map(code, guests, FROM, Helper::MapUpdate);
+}
+
+/// Looks up, enters or removes the address at `place`. Registers behind R2 are the caller's.
+fn on_map(code: &mut Assembler, guests: &Addresses, place: i16, helper: Helper) {
+    for word in [0, 2, 4] {
+        code.load(Size::Two, R0, Frame, place + word);
+        code.store(Size::Two, Frame, KEY + word, R0);
+    }
+    code.store_value(Size::Two, Frame, KEY + 6, 0);
+    code.map(R1, guests.fd().as_raw_fd());
+    on_stack(code, R2, KEY);
+    code.call(helper);
+}
+
+/// Goes on if the address at `place` is `mac`.
+fn unless_equal(code: &mut Assembler, place: i16, mac: Mac, other: Label) {
+    let [a, b, c, d, e, f] = mac;
+    for (word, pair) in [(0, [a, b]), (2, [c, d]), (4, [e, f])] {
+        code.load(Size::Two, R0, Frame, place + word);
+        code.jump_if(R0, If::Other, u16::from_ne_bytes(pair).into(), other);
+    }
+}
+
+/// 01-80-C2-00-00-00 to -0F: no bridge passes them on.
+fn if_link_local(code: &mut Assembler, other: Label, yes: Label) {
+    for (word, pair) in [(0, [0x01, 0x80]), (2, [0xc2, 0x00])] {
+        code.load(Size::Two, R0, Frame, TO + word);
+        code.jump_if(R0, If::Other, u16::from_ne_bytes(pair).into(), other);
+    }
+    code.load(Size::Two, R0, Frame, TO + 4);
+    code.swap(R0, 16);
+    code.jump_if(R0, If::UpTo, 0x000f, yes);
+}
+
+/// Ends with the frame at an interface.
+fn redirect(code: &mut Assembler, interface: u32, flags: i32) {
+    code.set(R1, interface.cast_signed());
+    code.set(R2, flags);
+    code.call(Helper::Redirect);
+    code.exit();
+}
+
+/// Sends a copy out by an interface.
+fn clone(code: &mut Assembler, interface: u32) {
+    code.copy(R1, R6);
+    code.set(R2, interface.cast_signed());
+    code.set(R3, OUT);
+    code.call(Helper::CloneRedirect);
+}
