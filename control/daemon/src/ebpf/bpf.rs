@@ -156,25 +156,13 @@ impl Addresses {
         &self.0
     }
 
-    pub(crate) fn put(&self, mac: [u8; 6]) -> io::Result<()> {
-        let value = 1u32;
-        self.with(MAP_UPDATE, mac, address(&raw const value))
-    }
-
     #[cfg(test)]
-    pub(crate) fn has(&self, mac: [u8; 6]) -> bool {
-        let mut value = 0u32;
-        self.with(MAP_LOOKUP, mac, address(&raw mut value)).is_ok()
-    }
-
-    /// `value` is the address of four octets that outlive the call.
-    fn with(&self, command: libc::c_int, [a, b, c, d, e, f]: [u8; 6], value: u64) -> io::Result<()> {
-        let key: [u8; ADDRESS] = [a, b, c, d, e, f, 0, 0];
-        let mut attributes =
-            EntryAttributes { map: number(&self.0), padding: 0, key: address(key.as_ptr()), value, flags: 0 };
-        // SAFETY: keys of this map are as long as `key`, which outlives the call; the value is the caller's to answer for,
-        // and private functions of this type alone are.
-        unsafe { bpf(command, &mut attributes) }.map(drop)
+    pub(crate) fn has(&self, [a, b, c, d, e, f]: [u8; 6]) -> bool {
+        let (key, mut value): ([u8; ADDRESS], u32) = ([a, b, c, d, e, f, 0, 0], 0);
+        let (key, value) = (address(key.as_ptr()), address(&raw mut value));
+        let mut attributes = EntryAttributes { map: number(&self.0), padding: 0, key, value, flags: 0 };
+        // SAFETY: keys of this map have eight octets and values four, as these, which outlive the call.
+        unsafe { bpf(MAP_LOOKUP, &mut attributes) }.is_ok()
     }
 }
 

@@ -1,16 +1,16 @@
 //! The three programs of a network that is in the segment of an interface.
 //!
 //! The network has a tap, behind which to the datapath are the host and the segment alike; these programs are what is behind
-//! it. Arriving and leaving, at the interface: frames to guests go to the tap, those to groups also to it, and everything
-//! else goes on untouched. At the tap: what the datapath sends goes out by the interface, or to the host as if it had
-//! arrived there, or both. Whose addresses are guests' is learned from what they send, and forgotten when such an address
-//! is heard from the segment.
+//! it. Arriving and leaving, at the interface: frames to guests go to the tap, those to groups and to addresses nobody has
+//! been heard from also to it, and everything else goes on untouched. At the tap: what the datapath sends goes out by the
+//! interface, or to the host as if it had arrived there, or both. Who is where is learned from what is sent: a guest can
+//! push other guests out of the map, and nobody of the segment, so the host's frames to these are never copied to guests.
 
 use std::os::fd::AsRawFd;
 
 use pontoon_proto::document::Mac;
 
-use crate::ebpf::asm::{Assembler, Helper, If, Instruction, Label, Register, Size};
+use crate::ebpf::asm::{Assembler, Helper, If, Instruction, Label, Operation, Register, Size};
 use crate::ebpf::bpf::Addresses;
 use crate::ebpf::{DROP, PASS, on_stack, read};
 use Register::{Frame, R0, R1, R2, R3, R4, R6};
@@ -37,36 +37,56 @@ pub(super) struct Device {
     pub(super) mac: Mac,
 }
 
+/// Addresses that have sent something, by where they are: in one of the two.
+#[derive(Debug)]
+pub(super) struct Sides {
+    pub(super) guests: Addresses,
+    pub(super) wire: Addresses,
+}
+
 /// For what arrives at the interface.
-pub(super) fn arriving(guests: &Addresses, device: &Device, tap: u32) -> Vec<Instruction> {
+pub(super) fn arriving(sides: &Sides, device: &Device, tap: u32) -> Vec<Instruction> {
     let mut code = Assembler::default();
-    let [elsewhere, group, pass] = [(); 3].map(|()| code.label());
+    let [other, copy, pass] = [(); 3].map(|()| code.label());
     begin(&mut code, pass);
-    on_map(&mut code, guests, FROM, Helper::MapLookup);
-    code.jump_if_null(R0, elsewhere);
-    on_map(&mut code, guests, FROM, Helper::MapDelete);
-    code.bind(elsewhere);
-    let other = code.label();
+    learn(&mut code, &sides.wire, &sides.guests);
     unless_equal(&mut code, TO, device.mac, other);
     code.jump(pass);
     code.bind(other);
-    to_guests(&mut code, guests, tap, group, pass);
+    to_group(&mut code, copy, pass);
+    on_map(&mut code, &sides.guests, TO, Helper::MapLookup);
+    let elsewhere = code.label();
+    code.jump_if_null(R0, elsewhere);
+    redirect(&mut code, tap, OUT);
+    code.bind(elsewhere);
+    on_map(&mut code, &sides.wire, TO, Helper::MapLookup);
+    code.jump_if_null(R0, copy);
+    code.jump(pass);
+    end(&mut code, tap, copy, pass);
     code.finish()
 }
 
 /// For what the host sends by the interface.
-pub(super) fn leaving(guests: &Addresses, tap: u32) -> Vec<Instruction> {
+pub(super) fn leaving(sides: &Sides, tap: u32) -> Vec<Instruction> {
     let mut code = Assembler::default();
-    let [group, pass] = [(); 2].map(|()| code.label());
+    let [inside, copy, pass] = [(); 3].map(|()| code.label());
     begin(&mut code, pass);
-    to_guests(&mut code, guests, tap, group, pass);
+    to_group(&mut code, copy, pass);
+    on_map(&mut code, &sides.wire, TO, Helper::MapLookup);
+    code.jump_if_null(R0, inside);
+    code.jump(pass);
+    code.bind(inside);
+    on_map(&mut code, &sides.guests, TO, Helper::MapLookup);
+    code.jump_if_null(R0, copy);
+    redirect(&mut code, tap, OUT);
+    end(&mut code, tap, copy, pass);
     code.finish()
 }
 
 /// For what the datapath sends by the tap.
-pub(super) fn outward(guests: &Addresses, device: &Device) -> Vec<Instruction> {
+pub(super) fn outward(sides: &Sides, device: &Device) -> Vec<Instruction> {
     let mut code = Assembler::default();
-    let [foreign, single, known, host, group, drop] = [(); 6].map(|()| code.label());
+    let [foreign, single, host, group, drop] = [(); 5].map(|()| code.label());
     code.copy(R6, R1);
     code.set(R2, 0);
     read(&mut code, TO, ADDRESSES, drop);
@@ -76,11 +96,9 @@ pub(super) fn outward(guests: &Addresses, device: &Device) -> Vec<Instruction> {
     code.bind(foreign);
     code.load(Size::One, R0, Frame, FROM);
     code.jump_if(R0, If::Common, 1, drop);
-    on_map(&mut code, guests, FROM, Helper::MapLookup);
-    code.set(R1, PLACED);
-    code.store(Size::Four, R6, TC_INDEX, R1);
-    learn(&mut code, guests, known);
-    code.bind(known);
+    learn(&mut code, &sides.guests, &sides.wire);
+    code.set(R0, PLACED);
+    code.store(Size::Four, R6, TC_INDEX, R0);
     code.load(Size::One, R0, Frame, TO);
     code.jump_if(R0, If::Common, 1, group);
     unless_equal(&mut code, TO, device.mac, single);
@@ -114,43 +132,48 @@ fn begin(code: &mut Assembler, pass: Label) {
     read(code, TO, ADDRESSES, pass);
 }
 
-fn to_guests(code: &mut Assembler, guests: &Addresses, tap: u32, group: Label, pass: Label) {
+/// Has frames to groups copied, unless no bridge passes them on.
+fn to_group(code: &mut Assembler, copy: Label, pass: Label) {
+    let single = code.label();
     code.load(Size::One, R0, Frame, TO);
-    code.jump_if(R0, If::Common, 1, group);
-    on_map(code, guests, TO, Helper::MapLookup);
-    code.jump_if_null(R0, pass);
-    redirect(code, tap, OUT);
+    code.compute(Operation::And, R0, 1);
+    code.jump_if(R0, If::Equal, 0, single);
+    if_link_local(code, copy, pass);
+    code.jump(copy);
+    code.bind(single);
+}
 
-    code.bind(group);
-    let send = code.label();
-    if_link_local(code, send, pass);
-    code.bind(send);
+fn end(code: &mut Assembler, tap: u32, copy: Label, pass: Label) {
+    code.bind(copy);
     clone(code, tap);
     code.bind(pass);
     code.set(R0, PASS);
     code.exit();
 }
 
-/// Enters the sender into the map, if the look-up in R0 has not found it.
-fn learn(code: &mut Assembler, guests: &Addresses, known: Label) {
-    let new = code.label();
+/// The sender is on this side, and no longer on the other.
+fn learn(code: &mut Assembler, side: &Addresses, other: &Addresses) {
+    let [new, known] = [(); 2].map(|()| code.label());
+    on_map(code, side, FROM, Helper::MapLookup);
     code.jump_if_null(R0, new);
     code.jump(known);
     code.bind(new);
+    on_map(code, other, FROM, Helper::MapDelete);
     code.store_value(Size::Four, Frame, VALUE, 1);
     on_stack(code, R3, VALUE);
     code.set(R4, 0);
-    on_map(code, guests, FROM, Helper::MapUpdate);
+    on_map(code, side, FROM, Helper::MapUpdate);
+    code.bind(known);
 }
 
 /// Looks up, enters or removes the address at `place`. Registers behind R2 are the caller's.
-fn on_map(code: &mut Assembler, guests: &Addresses, place: i16, helper: Helper) {
+fn on_map(code: &mut Assembler, side: &Addresses, place: i16, helper: Helper) {
     for word in [0, 2, 4] {
         code.load(Size::Two, R0, Frame, place + word);
         code.store(Size::Two, Frame, KEY + word, R0);
     }
     code.store_value(Size::Two, Frame, KEY + 6, 0);
-    code.map(R1, guests.fd().as_raw_fd());
+    code.map(R1, side.fd().as_raw_fd());
     on_stack(code, R2, KEY);
     code.call(helper);
 }

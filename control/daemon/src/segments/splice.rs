@@ -12,7 +12,7 @@ use pontoon_proto::message::ToDatapath;
 use pontoon_proto::privilege;
 use rustix::thread::CapabilitySet;
 
-use super::program::{self, Device};
+use super::program::{self, Device, Sides};
 use crate::ebpf::bpf::{Addresses, Way};
 use crate::ebpf::hook::{self, Hook, Place, Step};
 use crate::failure::{Answer, fail_help, internal};
@@ -21,8 +21,8 @@ use crate::netlink::{self, Change, Link};
 use crate::state::State;
 use crate::sys;
 
-/// Addresses of guests on one interface; the one unused for longest is forgotten, until it sends again.
-pub(super) const GUESTS: u32 = 8192;
+/// Addresses on each side of an interface; the one unused for longest is forgotten, until it sends again.
+const ADDRESSES: u32 = 8192;
 /// Of these programs among ours on an interface.
 const HANDLE: u16 = 2;
 
@@ -38,7 +38,7 @@ pub(crate) struct Splices {
 struct Hung {
     port: u16,
     plan: Plan,
-    guests: Addresses,
+    sides: Sides,
     /// `None` while the interface is not there.
     cut: Option<Cut>,
 }
@@ -90,11 +90,11 @@ impl State {
             self.splices.hung.extend(before.map(|hung| (live.id, hung)));
             return Ok(());
         }
-        let (guests, old) = match before {
-            Some(Hung { guests, cut, .. }) => (guests, cut),
-            None => (self.known_guests(live).map_err(|error| refused(live, Step::Map, &error))?, None),
+        let (sides, old) = match before {
+            Some(Hung { sides, cut, .. }) => (sides, cut),
+            None => (make_sides().map_err(|error| refused(live, Step::Map, &error))?, None),
         };
-        let cut = match plan.cut(&guests, self.sharing.classic) {
+        let cut = match plan.cut(&sides, self.sharing.classic) {
             Ok(cut) => cut,
             // The interface went this moment, which the kernel tells as well.
             Err((_, error)) if error.raw_os_error() == Some(libc::ENODEV) => None,
@@ -107,29 +107,12 @@ impl State {
         if let Err(error) = netlink::change(tap.index, carrier) {
             tracing::debug!("interface {}: {error}", tap.name);
         }
-        let hung = Hung { port: live.port, plan, guests, cut };
+        let hung = Hung { port: live.port, plan, sides, cut };
         self.keep_splice(&hung)?;
         old.into_iter().for_each(|old| old.undo(hung.cut.as_ref()));
         say(live, &hung);
         self.splices.hung.insert(live.id, hung);
         Ok(())
-    }
-
-    /// What the datapath has learned already, when it is older than this process.
-    fn known_guests(&self, live: &LiveNetwork) -> io::Result<Addresses> {
-        let guests = self.live.guests.iter().filter(|guest| guest.network == live.id);
-        let mut known: Vec<_> = guests.map(|guest| guest.mac).filter(|mac| *mac != [0; 6]).collect();
-        if !known.is_empty()
-            && let Some(status) = self.link.as_ref().and_then(|link| link.status().ok())
-        {
-            let behind = status.macs.iter().filter(|it| it.network == live.id && it.port != live.port);
-            known.extend(behind.map(|entry| entry.mac));
-        }
-        privilege::with(CapabilitySet::BPF, || {
-            let guests = Addresses::new(GUESTS)?;
-            known.into_iter().try_for_each(|mac| guests.put(mac))?;
-            Ok(guests)
-        })
     }
 
     /// Gives the datapath copies of what the programs hang on: they act on while control is restarted.
@@ -150,13 +133,19 @@ impl State {
     }
 }
 
+pub(super) fn make_sides() -> io::Result<Sides> {
+    privilege::with(CapabilitySet::BPF, || {
+        Ok(Sides { guests: Addresses::new(ADDRESSES)?, wire: Addresses::new(ADDRESSES)? })
+    })
+}
+
 impl Plan {
-    fn cut(&self, guests: &Addresses, classic: bool) -> Result<Option<Cut>, (Step, io::Error)> {
+    fn cut(&self, sides: &Sides, classic: bool) -> Result<Option<Cut>, (Step, io::Error)> {
         let Some(device) = self.device else { return Ok(None) };
         let promiscuous = sys::promiscuous(device.index).map_err(|error| (Step::Link, error))?;
         let mut result = Ok(None);
         let raised = privilege::with(CapabilitySet::BPF, || {
-            result = hooks(guests, &device, self.tap, classic).map(Some);
+            result = hooks(sides, &device, self.tap, classic).map(Some);
             Ok(())
         });
         raised.map_err(|error| (Step::Load, error))?;
@@ -165,24 +154,19 @@ impl Plan {
 }
 
 /// The tap's first: nothing of what comes to the tap may be taken for the host's.
-fn hooks(
-    guests: &Addresses,
-    device: &Device,
-    tap: u32,
-    classic: bool,
-) -> Result<[Hook; 3], (Step, io::Error)> {
+fn hooks(sides: &Sides, device: &Device, tap: u32, classic: bool) -> Result<[Hook; 3], (Step, io::Error)> {
     let hang = |code: &[_], name: &CStr, interface, way| {
         hook::hang(code, name, Place { interface, way, handle: HANDLE }, classic)
     };
-    let outward = hang(&program::outward(guests, device), c"pontoon_tap", tap, Way::Arriving)?;
-    let leaving = match hang(&program::leaving(guests, tap), c"pontoon_egress", device.index, Way::Leaving) {
+    let outward = hang(&program::outward(sides, device), c"pontoon_tap", tap, Way::Arriving)?;
+    let leaving = match hang(&program::leaving(sides, tap), c"pontoon_egress", device.index, Way::Leaving) {
         Ok(leaving) => leaving,
         Err(failed) => {
             outward.unhang(None);
             return Err(failed);
         }
     };
-    let arriving = program::arriving(guests, device, tap);
+    let arriving = program::arriving(sides, device, tap);
     match hang(&arriving, c"pontoon_ingress", device.index, Way::Arriving) {
         Ok(arriving) => Ok([outward, leaving, arriving]),
         Err(failed) => {
