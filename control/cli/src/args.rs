@@ -40,6 +40,8 @@ pub(crate) enum Verb {
     Lab(LabArgs),
     /// Run a command in a network of its own that needs no privilege: `pontoon run --user -- COMMAND`.
     Run(crate::user::RunArgs),
+    #[command(hide = true)]
+    UserUplink(crate::user::UplinkArgs),
     /// Measure this machine: two guests, pontoon and the kernel's bridge between them.
     Bench(crate::bench::BenchArgs),
     /// Print what makes a shell complete commands, networks, guests and bridges.
@@ -210,6 +212,7 @@ pub(crate) fn run(options: Options) -> ExitCode {
         })),
         Verb::Lab(args) => lab::run(&args),
         Verb::Run(args) => crate::user::run(&args),
+        Verb::UserUplink(args) => service(crate::user::run_uplink(&args)),
         Verb::Bench(args) => crate::bench::run(&args),
         Verb::NetXml(args) => net_xml::run(&args, options.quiet),
         Verb::Brctl(args) => brctl(socket, args.words),

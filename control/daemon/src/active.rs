@@ -94,6 +94,7 @@ impl State {
             UplinkKind::Direct => Kind::Direct,
             UplinkKind::Tap => Kind::Tap,
             UplinkKind::Shared => return self.use_shared(network, wanted),
+            UplinkKind::User => return self.use_sockets(network),
         };
         let same = |uplink: &&LiveUplink| {
             uplink.kind != Kind::Shared && uplink.dev == wanted.dev && uplink.netns == wanted.netns
@@ -163,7 +164,7 @@ impl State {
         self.open_uplink(uplink)
     }
 
-    fn open_uplink(&mut self, uplink: LiveUplink) -> Answer<u16> {
+    pub(crate) fn open_uplink(&mut self, uplink: LiveUplink) -> Answer<u16> {
         let (id, port) = (uplink.id, uplink.port);
         self.live.uplinks.push(uplink);
         let held = self.reopen(port)?;

@@ -38,6 +38,7 @@ mod run;
 mod segments;
 mod shared;
 mod slow;
+mod sockets;
 mod state;
 mod store;
 mod subnets;

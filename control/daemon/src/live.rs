@@ -71,6 +71,7 @@ pub(crate) enum Kind {
     Direct,
     Tap,
     Shared,
+    User,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,6 +17,7 @@ use crate::guests::Details;
 use crate::live::{Guest, Kind, LiveNetwork, LiveUplink};
 use crate::netlink::{self, Change};
 use crate::segments;
+use crate::sockets;
 use crate::state::{Held, State};
 use crate::sys::{self, in_netns};
 
@@ -339,6 +340,7 @@ fn open_uplink(uplink: &LiveUplink, queues: u16) -> Answer<Held> {
             Ok(Held { kind: PortKind::Tap, fds })
         })
         .map_err(|error| tap_failure(dev, netns, &error)),
+        Kind::User => sockets::open(uplink),
         Kind::Direct => in_netns(netns, || {
             let link = made(dev)?;
             netlink::change(link, Change { up: true, ..Change::default() })?;

@@ -8,7 +8,7 @@ use pontoon_proto::message::PortKind;
 use crate::cables::Cable;
 use crate::live::{Guest, Kind, LiveNetwork};
 use crate::state::{Held, State};
-use crate::{cables, netlink, sys};
+use crate::{cables, netlink, sockets, sys};
 
 impl State {
     /// Holds the descriptors that belong to what is active. Others are closed; a port without any is made anew if
@@ -39,6 +39,10 @@ impl State {
             return Ok(whole
                 && held.kind == PortKind::Packet
                 && bound.iter().all(|bound| Some(*bound) == index));
+        }
+        if uplink.is_some_and(|uplink| uplink.kind == Kind::User) {
+            let [fd] = held.fds.as_slice() else { return Ok(false) };
+            return Ok(held.kind == PortKind::Packet && sockets::is_end(fd)?);
         }
         let guest = self.live.guests.iter().find(|guest| guest.port == port);
         if let Some(guest) = guest.filter(|guest| !guest.details.cable.is_own_device()) {

@@ -19,6 +19,9 @@ pub(crate) fn wanted(network: &Network) -> Answer<Option<Uplink>> {
     match network.forward.mode {
         Mode::Isolated | Mode::Bridge => Ok(None),
         Mode::Nat | Mode::Route | Mode::Open => match (&network.uplink, &network.forward.dev) {
+            (Some(uplink), dev) if uplink.kind == UplinkKind::User => {
+                by_sockets(network, uplink, dev.as_ref())
+            }
             (Some(uplink), _) if uplink.kind == UplinkKind::Shared && network.forward.mode != Mode::Nat => {
                 Err(not_translated(network))
             }
@@ -45,6 +48,31 @@ pub(crate) fn wanted(network: &Network) -> Answer<Option<Uplink>> {
 fn with_host(dev: &str) -> Uplink {
     let (kind, dev) = (UplinkKind::Shared, dev.to_owned());
     Uplink { kind, dev, netns: None, address: None, gateway: None }
+}
+
+/// Sockets have the host's address, and leave where the host routes them.
+fn by_sockets(network: &Network, uplink: &Uplink, dev: Option<&String>) -> Answer<Option<Uplink>> {
+    let name = &network.name;
+    if network.forward.mode != Mode::Nat {
+        return Err(not_translated(network));
+    }
+    if let Some(dev) = dev {
+        return Err(fail_help(
+            format!(
+                "unsupported configuration: network '{name}' has forward dev='{dev}' but leaves by sockets of the host"
+            ),
+            "leave out forward dev: the host's routes decide where sockets send; or write kind='shared'",
+        ));
+    }
+    if network.forward.nat_addresses.is_some() {
+        return Err(fail_help(
+            format!(
+                "unsupported configuration: network '{name}' has <nat><address> but leaves by sockets of the host"
+            ),
+            "leave out <address>: sockets have the host's own; or write kind='direct'",
+        ));
+    }
+    Ok(Some(uplink.clone()))
 }
 
 fn not_translated(network: &Network) -> Failure {
@@ -164,6 +192,10 @@ mod tests {
         assert_eq!(way(&format!("<forward dev='eth2'/>{any}")), shared("eth2"));
         assert_eq!(way(&format!("<forward/>{}", UPLINK.replace("direct", "shared"))), shared("eth1"));
         assert_eq!(way(&format!("<forward/>{UPLINK}")).0, UplinkKind::Direct);
+        let sockets = UPLINK.replace("direct' dev='eth1", "user");
+        assert_eq!(way(&format!("<forward/>{sockets}")), (UplinkKind::User, String::new()));
+        let failure = wanted(&network(&format!("<forward dev='eth1'/>{sockets}"))).expect_err("a device");
+        assert!(failure.message.contains("forward dev='eth1' but leaves by sockets"), "{}", failure.message);
         let failure = wanted(&network(&format!("<forward mode='route'/>{any}"))).expect_err("not translated");
         assert!(
             failure.message.contains("forward mode='route', for which the host's address cannot be shared")

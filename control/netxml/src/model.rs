@@ -332,7 +332,7 @@ pub struct PortGroup {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uplink {
     pub kind: UplinkKind,
-    /// Empty only where the kind is [`UplinkKind::Shared`]: the interface of the host's default route.
+    /// Empty where the kind is [`UplinkKind::User`], or [`UplinkKind::Shared`]: the interface of the host's default route.
     pub dev: String,
     pub netns: Option<String>,
     /// Absent: the uplink gets its address by DHCP.
@@ -347,6 +347,8 @@ pub enum UplinkKind {
     Tap,
     /// The host's own address.
     Shared,
+    /// Ordinary sockets of the host.
+    User,
 }
 
 impl UplinkKind {
@@ -355,6 +357,7 @@ impl UplinkKind {
             Self::Direct => "direct",
             Self::Tap => "tap",
             Self::Shared => "shared",
+            Self::User => "user",
         }
     }
 }

@@ -70,6 +70,8 @@ impl PacketQueue {
         let room = target.len();
         match sys::receive_packet(&self.fd, target) {
             Ok((length, _)) if length > room => Received::Dropped,
+            // Packet sockets have no end; a unix socket whose other side is closed does.
+            Ok((0, _)) => Received::Dead(Errno::PIPE),
             Ok((length, tag)) => {
                 head.fill(0);
                 match (self.frame(buffer, length), tag) {

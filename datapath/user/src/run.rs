@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
-use pontoon_ports::{BUFFER, HEADROOM, Received, TapQueue};
+use pontoon_ports::{BUFFER, HEADROOM, HeaderSize, PacketQueue, Received, TapQueue};
 use pontoon_wire::frame::{self, Packet};
 use pontoon_wire::{checksum, ethernet, ipv4, vnet};
 use rustix::io::Errno;
@@ -93,6 +93,15 @@ impl User {
     pub fn on_tap(config: Config, tap: OwnedFd) -> io::Result<Self> {
         let tap = Arc::new(tap);
         Self::new(config, Box::new(TapQueue::new(Arc::clone(&tap))?), &tap)
+    }
+
+    /// A network at the other end of a unix socket (`SOCK_SEQPACKET`): a frame a message, behind a header of 10 octets.
+    ///
+    /// # Errors
+    /// The descriptor's, and as [`Self::new`].
+    pub fn on_socket(config: Config, socket: OwnedFd) -> io::Result<Self> {
+        let socket = Arc::new(socket);
+        Self::new(config, Box::new(PacketQueue::new(Arc::clone(&socket), HeaderSize::Ten)?), &socket)
     }
 
     /// A network on `link`, whose readiness `fd` tells.

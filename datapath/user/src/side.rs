@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use pontoon_ports::sys::DATAGRAMS;
-use pontoon_ports::{Received, Sent, TapQueue};
+use pontoon_ports::{PacketQueue, Received, Sent, TapQueue};
 use pontoon_wire::{Mac, arp, checksum, ethernet, icmp, ipv4, vnet};
 
 use crate::Flow;
@@ -22,6 +22,16 @@ pub trait Link {
 }
 
 impl Link for TapQueue {
+    fn receive(&mut self, buffer: &mut [u8]) -> Received {
+        self.receive(buffer)
+    }
+
+    fn send(&mut self, header: vnet::Header, parts: &[&[u8]]) -> Sent {
+        self.send(header, parts)
+    }
+}
+
+impl Link for PacketQueue {
     fn receive(&mut self, buffer: &mut [u8]) -> Received {
         self.receive(buffer)
     }

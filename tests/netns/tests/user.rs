@@ -1,8 +1,11 @@
-//! `pontoon run --user` as a user without privilege, towards a small internet in another namespace.
+//! `pontoon run --user` as a user without privilege, towards a small internet in another namespace; and networks of the
+//! daemon that leave by sockets too.
 
 use std::fs;
+use std::path::PathBuf;
 
-use pontoon_netns_tests::{Output, Setup, World, run};
+use pontoon_netns_tests::{Output, Setup, World, run, until, xml};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Nobody, in the host's namespace, with a tap device and a resolv.conf such a user finds elsewhere.
 const AS_NOBODY: &str = "set -e; mount --make-rprivate /; mount --bind \"$1/resolv.conf\" /etc/resolv.conf; \
@@ -90,4 +93,56 @@ fn the_status_is_the_command_s_and_nothing_is_left() {
     assert_eq!(in_shell(&world, &script).code, Some(3));
     let running = run(&["pgrep", "-f", &format!("^{name} 1000")]);
     assert_eq!(running.code, Some(1), "{running:?}");
+}
+
+/// Processes that have the sockets of the daemon's networks.
+fn helpers(world: &World) -> Vec<i32> {
+    let daemon = world.daemon_pid().to_string();
+    let found = run(&["pgrep", "-P", &daemon, "-f", "user-uplink --fd"]).out;
+    found.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+fn curls(world: &World, url: &str) -> String {
+    world.exec("g1", &["curl", "-sS", "-m", "30", url]).out
+}
+
+#[test]
+fn a_network_leaves_by_sockets_of_the_host_and_outlives_their_process() {
+    const MAC: &str = "52:54:00:d7:8d:61";
+    let setup = Setup { workers: 2, tools: &["ping", "curl", "dig", "iperf3"], ..Setup::default() };
+    let Some(mut world) = World::new(&setup) else { return };
+    world.ip("host", "route add default via 203.0.113.1");
+    allow_pings(&world, "0 65534");
+    let uplink = "  <pontoon:uplink xmlns:pontoon='urn:pontoon:network:1' kind='user'/>\n  <bridge";
+    world.start_network("natntw", &xml::shared("natntw", "virbr1", 100, 10).replace("  <bridge", uplink));
+    let _ = world.guest("g1", "natntw", "eth0", MAC);
+    assert!(world.pings("g1", "google.com"), "names and ping");
+    let seen = curls(&world, "http://google.com/");
+    assert!(seen.starts_with("you are 203.0.113.3 port "), "{seen}");
+    assert_eq!(curls(&world, "http://203.0.113.80/20m").len(), 20_000_000);
+    let dig = world.exec("g1", &["dig", "+short", "@203.0.113.1", "google.com"]);
+    assert_eq!(dig.expect_ok("dig"), "203.0.113.80\n", "UDP");
+    let _server = world.spawn("net", "iperf3.log", &["iperf3", "-s", "-1"]);
+    let iperf = ["iperf3", "-u", "-R", "-b", "20M", "-l", "1200", "-t", "1", "-c", "203.0.113.1"];
+    let said = until("iperf3 serves", 10, || Some(world.exec("g1", &iperf)).filter(Output::ok)).out;
+    assert!(said.contains("  receiver"), "{said}");
+    // The end of the process is that of its connections, and of nothing else.
+    let before = helpers(&world);
+    let [pid] = before.as_slice() else { panic!("{before:?}") };
+    kill_process(Pid::from_raw(*pid).expect("pid"), Signal::KILL).expect("kill");
+    until("another process has the sockets", 10, || {
+        let now = helpers(&world);
+        (now.len() == 1 && now != before).then_some(())
+    });
+    until("the network leaves again", 10, || {
+        curls(&world, "http://google.com/").starts_with("you are").then_some(())
+    });
+    // It outlives the daemon, and ends with the network.
+    let process = helpers(&world).pop().map(|pid| PathBuf::from(format!("/proc/{pid}"))).expect("a process");
+    world.stop_daemon(Signal::KILL);
+    assert!(curls(&world, "http://google.com/").starts_with("you are"));
+    world.start_daemon();
+    assert!(curls(&world, "http://google.com/").starts_with("you are"));
+    let _ = world.works(&["net-destroy", "natntw"]);
+    until("no process is left", 10, || (!process.exists()).then_some(()));
 }

@@ -5,6 +5,7 @@
 
 mod inside;
 mod plan;
+mod uplink;
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -20,6 +21,7 @@ use rustix::io::FdFlags;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit};
 
 use plan::Plan;
+pub(crate) use uplink::{UplinkArgs, run as run_uplink};
 
 /// What env(1) and timeout(1) say when they themselves fail, when a command cannot be run, and is not there.
 const FAILED: u8 = 125;

@@ -11,11 +11,12 @@ use crate::ebpf::hook::Step;
 use crate::failure::fail_help;
 use crate::live::LiveUplink;
 
-/// The other way out.
+/// The other ways out.
 fn direct() -> String {
     format!(
         "or give the network an address of its own:\n  <pontoon:uplink xmlns:pontoon='{PONTOON_NAMESPACE}' \
-         kind='direct' dev='eth1'/>"
+         kind='direct' dev='eth1'/>\nor let it leave by sockets of the host, which needs no privilege:\n  \
+         <pontoon:uplink xmlns:pontoon='{PONTOON_NAMESPACE}' kind='user'/>"
     )
 }
 

@@ -36,15 +36,18 @@ fn read(cx: &Cx<'_>, node: Node<'_>) -> Result<Uplink> {
         "direct" => UplinkKind::Direct,
         "tap" => UplinkKind::Tap,
         "shared" => UplinkKind::Shared,
+        "user" => UplinkKind::User,
         other => {
             let message = format!("Invalid value for attribute 'kind' in element 'uplink': '{other}'.");
             return Err(cx
                 .xml(node, "kind", &message)
-                .with_help("write kind='shared', kind='direct' or kind='tap'"));
+                .with_help("write kind='shared', kind='user', kind='direct' or kind='tap'"));
         }
     };
-    if kind == UplinkKind::Shared {
-        return shared(cx, node);
+    match kind {
+        UplinkKind::Shared => return shared(cx, node),
+        UplinkKind::User => return by_sockets(cx, node),
+        UplinkKind::Direct | UplinkKind::Tap => {}
     }
     let dev = interface_name(cx, node)?;
     let address = address(cx, node)?;
@@ -63,6 +66,18 @@ fn shared(cx: &Cx<'_>, node: Node<'_>) -> Result<Uplink> {
     }
     let dev = if attr(node, "dev").is_some() { interface_name(cx, node)? } else { String::new() };
     Ok(Uplink { kind: UplinkKind::Shared, dev, netns: None, address: None, gateway: None })
+}
+
+/// Where packets leave is the host's own routing's to say.
+fn by_sockets(cx: &Cx<'_>, node: Node<'_>) -> Result<Uplink> {
+    for name in ["dev", "netns", "address", "gateway"] {
+        if attr(node, name).is_some() {
+            let message = format!("attribute '{name}' is not allowed in element 'uplink' of kind 'user'");
+            let error = cx.xml(node, name, &message);
+            return Err(error.with_help("the host's sockets and routes decide that; write kind='direct'"));
+        }
+    }
+    Ok(Uplink { kind: UplinkKind::User, dev: String::new(), netns: None, address: None, gateway: None })
 }
 
 fn interface_name(cx: &Cx<'_>, node: Node<'_>) -> Result<String> {
