@@ -24,7 +24,7 @@ struct Args {
     /// Targets; all known by default. `pontoon` is built-in, others are added by --variant.
     #[arg(short, long, value_delimiter = ',')]
     targets: Vec<String>,
-    /// One more way to run pontoon: NAME=KEY=VALUE,... with spin, coalesce, workers, io, program, uplink=direct or uplink=shared.
+    /// One more way to run pontoon: NAME=KEY=VALUE,... with spin, coalesce, workers, io, program, uplink=direct, uplink=shared or uplink=user.
     #[arg(short, long, value_name = "NAME=LEVERS")]
     variant: Vec<String>,
     /// Metrics; all by default.
@@ -187,6 +187,7 @@ fn variant(text: &str, program: &Path) -> anyhow::Result<Target> {
             Some(("program", path)) => pontoon.program = path.into(),
             Some(("uplink", "direct")) => pontoon.uplink = Uplink::Direct,
             Some(("uplink", "shared")) => pontoon.uplink = Uplink::Shared,
+            Some(("uplink", "user")) => pontoon.uplink = Uplink::User,
             _ => rest.push(lever),
         }
     }

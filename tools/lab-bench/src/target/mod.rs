@@ -46,6 +46,8 @@ pub enum Uplink {
     Direct,
     /// The same with the host's address.
     Shared,
+    /// Ordinary sockets of the host.
+    User,
 }
 
 impl Pontoon {

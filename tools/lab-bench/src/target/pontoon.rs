@@ -24,7 +24,7 @@ pub(super) fn start(lab: &mut Lab, pontoon: &Pontoon) -> anyhow::Result<()> {
     if pontoon.uplink != Uplink::Tap && lab.mode == Mode::Nat {
         lab.veth(&lab.server, UPLINK)?;
     }
-    if pontoon.uplink == Uplink::Shared && lab.mode == Mode::Nat {
+    if matches!(pontoon.uplink, Uplink::Shared | Uplink::User) && lab.mode == Mode::Nat {
         lab.router.ip(&format!("addr add {OUTSIDE}/24 dev {UPLINK}"))?;
         lab.router.ip(&format!("route add default via {} dev {UPLINK}", lab.mode.server()))?;
     }
@@ -51,6 +51,7 @@ fn definition(lab: &Lab, uplink: Uplink) -> String {
     }
     let place = match uplink {
         Uplink::Shared => "kind='shared'".to_owned(),
+        Uplink::User => "kind='user'".to_owned(),
         Uplink::Direct => format!("kind='direct' dev='{UPLINK}' address='{OUTSIDE}/24'"),
         Uplink::Tap => {
             format!("kind='tap' dev='{DEVICE}' netns='{}' address='{OUTSIDE}/24'", lab.server.name())
