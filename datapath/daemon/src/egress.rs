@@ -30,6 +30,8 @@ pub(crate) struct WorkerEgress {
     pub(crate) resolvers: Resolvers,
     pub(crate) now: Now,
     pub(crate) hand_off_full: u64,
+    /// The port a frame was sent to last.
+    pub(crate) sent: Option<PortId>,
     outbound: Vec<Option<Outbound>>,
     wakers: Vec<Arc<Waker>>,
     /// Workers that got frames since the last [`Self::flush`].
@@ -60,6 +62,7 @@ impl WorkerEgress {
             resolvers: Resolvers::default(),
             now: Now::default(),
             hand_off_full: 0,
+            sent: None,
             handed: vec![false; ways.wakers.len()],
             outbound: ways.outbound,
             wakers: ways.wakers,
@@ -72,7 +75,15 @@ impl WorkerEgress {
 
     /// Sends by this worker's own queue.
     pub(crate) fn transmit_here(&mut self, port: PortId, frame: FrameRef<'_>) {
+        self.sent = Some(port);
         self.outbox.transmit(&mut self.queues, port, frame);
+    }
+
+    /// Whether frames are sent at once, to be followed by `false`.
+    pub(crate) fn leave_at_once(&mut self, at_once: bool) {
+        if self.outbox.leave_at_once(at_once) {
+            self.flush();
+        }
     }
 
     fn pass(&mut self, worker: u16, port: PortId, leaves: bool, frame: FrameRef<'_>) {

@@ -10,6 +10,7 @@ mod compile;
 mod counters;
 mod egress;
 mod handoff;
+mod hot;
 mod lease_log;
 mod link;
 mod mail;

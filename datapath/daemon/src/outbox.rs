@@ -12,6 +12,7 @@ pub(crate) struct Outbox {
     coalescer: Coalescer,
     /// Off for measurements: every frame leaves at once.
     coalesces: bool,
+    at_once: bool,
     software: Software,
 }
 
@@ -25,12 +26,12 @@ struct Software {
 impl Outbox {
     pub(crate) fn new(coalesces: bool) -> Self {
         let software = Software { whole: Vec::with_capacity(frame::MAX), piece: vec![0; frame::MAX] };
-        Self { coalescer: Coalescer::default(), coalesces, software }
+        Self { coalescer: Coalescer::default(), coalesces, at_once: false, software }
     }
 
     /// Takes a copy of a short frame. A long one leaves at once, behind those that wait.
     pub(crate) fn transmit(&mut self, queues: &mut Queues, port: PortId, frame: FrameRef<'_>) {
-        if !self.coalesces || frame.bytes.len() > LONGEST {
+        if !self.coalesces || self.at_once || frame.bytes.len() > LONGEST {
             self.flush(queues);
             self.software.send(queues, port, frame.vnet, &[frame.bytes], (1, frame.bytes.len()));
             return;
@@ -41,6 +42,11 @@ impl Outbox {
             let taken = self.coalescer.push(port, offers, frame.vnet, frame.bytes);
             debug_assert!(taken, "an empty coalescer takes a frame");
         }
+    }
+
+    /// Whether frames are written as they come, behind those that wait; whether they were before.
+    pub(crate) fn leave_at_once(&mut self, at_once: bool) -> bool {
+        std::mem::replace(&mut self.at_once, at_once)
     }
 
     pub(crate) fn flush(&mut self, queues: &mut Queues) {

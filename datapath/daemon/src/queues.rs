@@ -221,6 +221,13 @@ impl Queues {
         }
     }
 
+    /// It is watched until it can be written.
+    #[must_use]
+    pub(crate) fn is_blocked(&self, port: PortId) -> bool {
+        let slot = self.slots.get(usize::from(port)).and_then(Option::as_ref);
+        slot.is_some_and(|slot| slot.blocked)
+    }
+
     /// The next port to read; [`Self::mark_ready`] puts one back that has more.
     pub(crate) fn next_ready(&mut self) -> Option<PortId> {
         let port = self.ready.pop_front()?;

@@ -7,12 +7,14 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 use pontoon_engine::{Engine, FrameRef, Now, PortId, Snapshot, Time};
 use pontoon_ports::{BUFFER, HEADROOM, Received};
+use pontoon_wire::vnet;
 use rustix::event::{Timespec, epoll};
 
 use crate::bridging;
 use crate::counters::WorkerStatus;
 use crate::egress::{Failed, Ways, WorkerEgress};
 use crate::handoff::{self, Inbound};
+use crate::hot::{Hot, Look};
 use crate::mail::{Mail, Waker};
 use crate::pace::Pace;
 use crate::queues::{Queues, Token};
@@ -47,6 +49,9 @@ pub(crate) struct Worker {
     spinner: Spinner,
     pace: Pace,
     reach: Reach,
+    hot: Hot,
+    /// What a spin found, in the buffer.
+    early: Option<(PortId, Received)>,
     buffer: Vec<u8>,
     /// Resolver sockets that have something.
     answering: Vec<u16>,
@@ -82,6 +87,8 @@ impl Worker {
             spinner: Spinner::new(parts.spin),
             pace: Pace::new(parts.nap),
             reach: Reach::default(),
+            hot: Hot::default(),
+            early: None,
             buffer: vec![0; BUFFER],
             answering: Vec::new(),
             running: true,
@@ -100,8 +107,10 @@ impl Worker {
     fn turn(&mut self) -> usize {
         let now = now();
         self.egress.now = now;
+        let early =
+            self.early.take().map_or(0, |(port, received)| self.read_queue(port, now, Some(received)));
         self.read_mail(now);
-        let frames = self.read_handed(now) + self.read_queues(now);
+        let frames = early + self.read_handed(now) + self.read_queues(now);
         self.read_resolvers(now);
         if self.engine.next_timeout().is_some_and(|due| due <= now.mono) {
             self.engine.timeout(now, &mut self.egress);
@@ -201,27 +210,36 @@ impl Worker {
         let mut frames = 0;
         for _ in 0..self.egress.queues.ready() {
             let Some(port) = self.egress.queues.next_ready() else { break };
-            frames += self.read_queue(port, now);
+            frames += self.read_queue(port, now, None);
         }
         frames
     }
 
-    /// Runs a batch of frames to completion, one at a time.
-    fn read_queue(&mut self, port: PortId, now: Now) -> usize {
+    /// Runs a batch of frames to completion, one at a time; the first may have been read already.
+    fn read_queue(&mut self, port: PortId, now: Now, mut early: Option<Received>) -> usize {
         let limit = self.reach.frames();
         for count in 0..limit {
-            match self.egress.queues.receive(port, &mut self.buffer) {
-                Received::Frame { vnet, length } => {
-                    if let Some(frame) = self.buffer.get_mut(HEADROOM..HEADROOM + length) {
-                        self.engine.receive(now, port, vnet, frame, &mut self.egress);
-                    }
-                }
+            let received = early.take().unwrap_or_else(|| self.egress.queues.receive(port, &mut self.buffer));
+            match received {
+                Received::Frame { vnet, length } => self.run_frame(port, vnet, length, now, count == 0),
                 Received::Dropped => {}
                 Received::WouldBlock | Received::Dead(_) => return count,
             }
         }
         self.egress.queues.mark_ready(port);
         limit
+    }
+
+    fn run_frame(&mut self, port: PortId, vnet: vnet::Header, length: usize, now: Now, first: bool) {
+        let Some(frame) = self.buffer.get_mut(HEADROOM..HEADROOM + length) else { return };
+        if !first {
+            self.engine.receive(now, port, vnet, frame, &mut self.egress);
+            return;
+        }
+        self.hot.had(port);
+        self.egress.leave_at_once(self.hot.is_alone());
+        self.engine.receive(now, port, vnet, frame, &mut self.egress);
+        self.egress.leave_at_once(false);
     }
 
     fn read_resolvers(&mut self, now: Now) {
@@ -257,6 +275,7 @@ impl Worker {
     fn wait(&mut self, frames: usize) {
         let sleep = self.sleep();
         let written = self.egress.take_written();
+        self.hot.learn(frames);
         self.reach.learn(self.egress.queues.ready() > 0, frames, written);
         if self.pace.gather(frames, written, self.egress.now.mono) {
             self.poll(Duration::ZERO);
@@ -270,7 +289,7 @@ impl Worker {
 
     fn spin(&mut self) -> bool {
         let mut spinner = std::mem::take(&mut self.spinner);
-        let found = spinner.spin(|| self.poll(Duration::ZERO));
+        let found = spinner.spin(|| self.look());
         self.spinner = spinner;
         found
     }
@@ -285,20 +304,56 @@ impl Worker {
         self.engine.next_timeout().map_or(LONGEST, left).min(LONGEST)
     }
 
+    /// One look while spinning; true when there is something to do.
+    fn look(&mut self) -> bool {
+        let look = self.hot.look(self.egress.sent);
+        match look {
+            Look::At(port) => return self.read_early(port),
+            Look::Everywhere if self.poll_for(Duration::ZERO, true) => return true,
+            Look::Hot | Look::Everywhere => {}
+        }
+        let found =
+            (0..self.hot.count()).any(|at| self.hot.get(at).is_some_and(|port| self.read_early(port)));
+        if found && look == Look::Everywhere {
+            // What epoll told of the others was left out.
+            (0..).map_while(|at| self.hot.get(at)).for_each(|port| self.egress.queues.mark_ready(port));
+        }
+        found
+    }
+
+    fn read_early(&mut self, port: PortId) -> bool {
+        let received = self.egress.queues.receive(port, &mut self.buffer);
+        let found = received != Received::WouldBlock;
+        if found {
+            self.early = Some((port, received));
+        }
+        found
+    }
+
     /// True when something was reported.
     fn poll(&mut self, timeout: Duration) -> bool {
+        self.poll_for(timeout, false)
+    }
+
+    /// Leaves out queues that are read directly next, if asked to.
+    fn poll_for(&mut self, timeout: Duration, direct: bool) -> bool {
         let mut events = [MaybeUninit::<epoll::Event>::uninit(); EVENTS];
         let timeout = Timespec::try_from(timeout).ok();
         let epoll = self.egress.queues.epoll();
         let Ok((events, _)) = epoll::wait(epoll, &mut events, timeout.as_ref()) else { return false };
+        let direct = |port| direct && self.hot.contains(port) && !self.egress.queues.is_blocked(port);
+        let told = events
+            .iter()
+            .any(|event| !matches!(Token::of(event.data), Some(Token::Port(port)) if direct(port)));
         for event in &*events {
             match Token::of(event.data) {
                 Some(Token::Waker) => self.waker.clear(),
-                Some(Token::Port(port)) => self.egress.queues.woken(port),
+                // Where there is more to do, their turn comes too.
+                Some(Token::Port(port)) if told => self.egress.queues.woken(port),
                 Some(Token::Resolver(socket)) => self.answering.push(socket),
-                None => {}
+                Some(Token::Port(_)) | None => {}
             }
         }
-        !events.is_empty()
+        told
     }
 }

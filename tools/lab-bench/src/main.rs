@@ -10,7 +10,7 @@ use lab_bench::lab::Mode;
 use lab_bench::metric::{Figure, Metric};
 use lab_bench::report::{chart, document, json, machine::Machine, table};
 use lab_bench::rounds::{Plan, Results, Step};
-use lab_bench::target::{Pontoon, Target, Uplink};
+use lab_bench::target::{Command, Pontoon, Target, Uplink};
 use lab_bench::{netns, sys, user};
 
 /// Measures virtual switches and NAT side by side in private network namespaces. Every round sets up each target in
@@ -27,6 +27,9 @@ struct Args {
     /// One more way to run pontoon: NAME=KEY=VALUE,... with spin, coalesce, workers, io, program, uplink=direct, uplink=shared or uplink=user.
     #[arg(short, long, value_name = "NAME=LEVERS")]
     variant: Vec<String>,
+    /// One more program: NAME=COMMAND. It makes the tap lan0 in the network namespaces $LAB_CLIENT and $LAB_SERVER.
+    #[arg(short, long, value_name = "NAME=COMMAND")]
+    command: Vec<String>,
     /// Metrics; all by default.
     #[arg(short = 'x', long, value_delimiter = ',')]
     metrics: Vec<String>,
@@ -145,7 +148,11 @@ fn targets(args: &Args) -> anyhow::Result<Vec<Target>> {
     let mut known: Vec<Target> = Target::PEERS.into();
     known.push(Target::Pontoon(Pontoon::new(&program)));
     let variants = args.variant.iter().map(|text| variant(text, &program));
-    let variants: Vec<Target> = variants.collect::<anyhow::Result<_>>()?;
+    let commands = args.command.iter().map(|text| {
+        let (name, line) = text.split_once('=').with_context(|| format!("'{text}' is not NAME=COMMAND"))?;
+        Ok(Target::Command(Command { name: name.to_owned(), line: line.to_owned() }))
+    });
+    let variants: Vec<Target> = variants.chain(commands).collect::<anyhow::Result<_>>()?;
     if args.targets.is_empty() {
         let few = |target: &Target| matches!(target, Target::BridgeNft | Target::Pontoon(_));
         return Ok(known.into_iter().filter(|target| !args.quick || few(target)).chain(variants).collect());

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use crate::lab::{Lab, Mode};
 
+pub use userspace::Command;
+
 /// The target that ratios are relative to.
 pub const REFERENCE: &str = "bridge-nft";
 
@@ -23,6 +25,8 @@ pub enum Target {
     Pasta,
     Slirp4netns,
     Pontoon(Pontoon),
+    /// Any program that makes the two taps and forwards between them.
+    Command(userspace::Command),
 }
 
 /// One way to run pontoon.
@@ -80,6 +84,7 @@ impl Target {
             Self::Pasta => "pasta",
             Self::Slirp4netns => "slirp4netns",
             Self::Pontoon(pontoon) => &pontoon.name,
+            Self::Command(command) => &command.name,
         }
     }
 
@@ -92,7 +97,7 @@ impl Target {
             Self::Vde => "vde_switch",
             Self::Pasta => "pasta",
             Self::Slirp4netns => "slirp4netns",
-            Self::Pontoon(_) => return None,
+            Self::Pontoon(_) | Self::Command(_) => return None,
         };
         (!is_installed(program)).then_some(program)
     }
@@ -118,6 +123,7 @@ impl Target {
             Self::Pasta => userspace::pasta(lab),
             Self::Slirp4netns => userspace::slirp4netns(lab),
             Self::Pontoon(pontoon) => pontoon::start(lab, pontoon),
+            Self::Command(command) => userspace::command(lab, command),
         }
     }
 }

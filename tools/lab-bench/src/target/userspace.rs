@@ -4,6 +4,26 @@ use std::net::Ipv4Addr;
 
 use crate::lab::{CLIENT, DEVICE, GATEWAY, Lab, OUTSIDE, Side};
 
+/// A program to compare with, e.g. a prototype.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    pub name: String,
+    /// For `sh`.
+    pub line: String,
+}
+
+/// It finds the mode and the namespaces that want a tap [`DEVICE`] in its environment; with NAT also the address and
+/// prefix length of each of its sides.
+pub(super) fn command(lab: &mut Lab, command: &Command) -> anyhow::Result<()> {
+    let (client, server) = (lab.client.name().to_owned(), lab.server.name().to_owned());
+    let mode = lab.mode.name();
+    lab.start("sh", |shell| {
+        shell.args(["-c", &format!("exec {}", command.line)]);
+        shell.envs([("LAB_MODE", mode), ("LAB_CLIENT", &client), ("LAB_SERVER", &server)]);
+        shell.env("LAB_INSIDE", format!("{GATEWAY}/24")).env("LAB_OUTSIDE", format!("{OUTSIDE}/24"));
+    })
+}
+
 /// VDE 2: its switch, and a plug for each side.
 pub(super) fn vde(lab: &mut Lab) -> anyhow::Result<()> {
     let control = lab.file("vde.ctl");
