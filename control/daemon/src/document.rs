@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ipnet::Ipv4Net;
 use pontoon_netxml::{Ip, Mode, Network as Definition};
 use pontoon_proto::Document;
-use pontoon_proto::document::{Forward, Network, Port, PortBridging, Role, Route, Shared, Uplink};
+use pontoon_proto::document::{Filtering, Forward, Network, Port, PortBridging, Role, Route, Shared, Uplink};
 
 use crate::bridge;
 use crate::live::{Kind, Live, LiveNetwork};
@@ -86,6 +86,14 @@ pub(crate) fn build(live: &Live, failed: &BTreeSet<u16>, resolvers: &Resolvers) 
     }
 }
 
+fn filtering(filtering: pontoon_netxml::Filtering) -> Filtering {
+    match filtering {
+        pontoon_netxml::Filtering::Endpoint => Filtering::Endpoint,
+        pontoon_netxml::Filtering::Address => Filtering::Address,
+        pontoon_netxml::Filtering::AddressAndPort => Filtering::AddressAndPort,
+    }
+}
+
 fn uplink(uplink: &crate::live::LiveUplink) -> Uplink {
     Uplink {
         id: uplink.id,
@@ -112,6 +120,7 @@ fn network(all: &Live, live: &LiveNetwork, resolvers: &Resolvers) -> Network {
         uplink: live.uplink,
         nat_ports: nat_ports(live),
         nat_addresses: definition.forward.nat_addresses,
+        filtering: filtering(definition.filtering),
         port_forwards: crate::forwards::describe(live),
         dhcp: dhcp_ip(definition).map(|ip| dhcp::describe(definition, ip)),
         dns: dns::describe(definition, resolvers),

@@ -36,6 +36,8 @@ pub struct Network {
     pub portgroups: Vec<PortGroup>,
     pub dnsmasq_options: Vec<String>,
     pub uplink: Option<Uplink>,
+    /// `<pontoon:nat filtering=>`.
+    pub filtering: Filtering,
     /// `ipv6='yes'`: guests may talk IPv6 to each other without a gateway address.
     pub ipv6: bool,
     pub trust_guest_rx_filters: Option<bool>,
@@ -326,6 +328,27 @@ pub struct PortGroup {
     pub virtualport: Option<VirtualPort>,
     pub bandwidth: Option<Bandwidth>,
     pub port_isolated: Option<bool>,
+}
+
+/// Whose packets come in by what a guest opened (RFC 4787 section 5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Filtering {
+    Endpoint,
+    Address,
+    #[default]
+    AddressAndPort,
+}
+
+impl Filtering {
+    pub const ALL: [Self; 3] = [Self::Endpoint, Self::Address, Self::AddressAndPort];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Endpoint => "endpoint",
+            Self::Address => "address",
+            Self::AddressAndPort => "address-and-port",
+        }
+    }
 }
 
 /// `<pontoon:uplink>`: the interface this network reaches the outside by.

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use crate::escape::{attribute, text};
 use crate::value::{address_text, netmask};
 use crate::{
-    Bandwidth, DNSMASQ_NAMESPACE, Dns, Driver, Forward, Ip, Lease, Mode, Network, PONTOON_NAMESPACE,
-    PciAddress, PortForward, PortGroup, Range, Rate, Route, Srv, Uplink, VirtualPort, Vlan, Written,
+    Bandwidth, DNSMASQ_NAMESPACE, Dns, Driver, Filtering, Forward, Ip, Lease, Mode, Network,
+    PONTOON_NAMESPACE, PciAddress, PortForward, PortGroup, Range, Rate, Route, Srv, Uplink, VirtualPort,
+    Vlan, Written,
 };
 
 /// What to print.
@@ -186,6 +187,10 @@ impl Network {
         }
         if let Some(way_out) = &self.uplink {
             uplink(w, way_out);
+        }
+        if self.filtering != Filtering::default() {
+            let tag = Tag::new("pontoon:nat").with("xmlns:pontoon", PONTOON_NAMESPACE);
+            w.leaf(&tag.with("filtering", self.filtering.as_str()));
         }
     }
 }

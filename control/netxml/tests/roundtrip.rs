@@ -103,6 +103,23 @@ fn defaults_are_made_explicit() {
 }
 
 #[test]
+fn filtering_is_of_nat_networks() {
+    for word in ["endpoint", "address", "address-and-port"] {
+        let element = format!("<pontoon:nat xmlns:pontoon='urn:pontoon:network:1' filtering='{word}'/>");
+        let ip = "<ip address='10.0.0.1' prefix='24'/>";
+        let text = |mode| format!("<network><name>n</name><forward mode='{mode}'/>{ip}{element}</network>");
+        let network = parse(&text("nat")).unwrap();
+        assert_eq!(network.filtering.as_str(), word);
+        assert_eq!(print(&network).contains(&element), word != "address-and-port");
+        assert_eq!(parse(&print(&network)).unwrap(), network);
+        let refused = parse(&text("open")).unwrap_err();
+        assert!(refused.message.contains("has no meaning with forward mode='open'"), "{}", refused.message);
+        assert!(parse(&text("nat").replace(word, "cone")).is_err());
+        assert!(parse(&text("nat").replace(&element, &element.repeat(2))).is_err());
+    }
+}
+
+#[test]
 fn uplink_fields() {
     let uplink = parse(EVERYTHING).unwrap().uplink.unwrap();
     assert_eq!((uplink.kind, uplink.dev.as_str()), (UplinkKind::Tap, "lan0"));

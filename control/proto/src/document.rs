@@ -50,6 +50,9 @@ pub struct Network {
     /// External addresses NAT uses, inclusive, instead of the uplink's own.
     #[serde(default)]
     pub nat_addresses: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// Who reaches a guest's mappings.
+    #[serde(default)]
+    pub filtering: Filtering,
     /// External ports that lead to guests.
     #[serde(default)]
     pub port_forwards: Vec<PortForward>,
@@ -139,6 +142,19 @@ pub enum Forward {
     Route,
     Open,
     Bridge,
+}
+
+/// Whose packets NAT lets in by a mapping of a guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Filtering {
+    /// Anybody's.
+    Endpoint,
+    /// Of addresses the guest sent to.
+    Address,
+    /// Of endpoints the guest sent to.
+    #[default]
+    AddressAndPort,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use pontoon_engine::snapshot::{
-    Forward, Network, Port, PortForward, Role, Route, Shared, Snapshot, Subnet, Uplink,
+    Filtering, Forward, Network, Port, PortForward, Role, Route, Shared, Snapshot, Subnet, Uplink,
 };
 use pontoon_engine::switch::MacTable;
 use pontoon_engine::{PortId, dhcp};
@@ -202,6 +202,7 @@ fn network(
         subnets: subnets(field, described)?,
         routes: routes(field, described)?,
         nat_addresses: nat_addresses(field, described)?,
+        filtering: filtering(described.filtering),
         forwards: forwards(field, described)?,
         dhcp,
         dns: services::dns(field, described, subnet, resolvers)?,
@@ -210,6 +211,14 @@ fn network(
         ports: Vec::new(),
         host: None,
     })
+}
+
+fn filtering(filtering: document::Filtering) -> Filtering {
+    match filtering {
+        document::Filtering::Endpoint => Filtering::Endpoint,
+        document::Filtering::Address => Filtering::Address,
+        document::Filtering::AddressAndPort => Filtering::AddressAndPort,
+    }
 }
 
 fn forwards(field: &str, described: &document::Network) -> Result<Vec<PortForward>, String> {

@@ -56,6 +56,7 @@ drops! {
     NeighbourUnresolved "neighbour_unresolved" "next hop does not answer ARP yet",
     NeighbourQueueFull "neighbour_queue_full" "too many frames wait for ARP",
     NatProtocol "nat_protocol" "protocol NAT has no sessions for",
+    NatProtocolTaken "nat_protocol_taken" "a protocol without ports that another guest uses by the same uplink",
     NatFragment "nat_fragment" "a fragment without its first part",
     NatFragmentOverlap "nat_fragment_overlap" "a fragment that overlaps another, or of a datagram that ended so",
     NatNoSession "nat_no_session" "arrived from outside without a session",

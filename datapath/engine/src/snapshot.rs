@@ -88,6 +88,8 @@ pub struct Network {
     pub nat_ports: (u16, u16),
     /// External addresses, inclusive, instead of the uplink's own.
     pub nat_addresses: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// Who reaches a guest's mappings.
+    pub filtering: Filtering,
     /// External ports that lead to guests.
     pub forwards: Vec<PortForward>,
     pub dhcp: Option<crate::dhcp::Config>,
@@ -100,6 +102,18 @@ pub struct Network {
     pub ports: Vec<PortId>,
     /// The host's own port.
     pub host: Option<PortId>,
+}
+
+/// Whose packets come in by a mapping (RFC 4787 section 5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Filtering {
+    /// Anybody's: endpoint-independent filtering.
+    Endpoint,
+    /// Of addresses the guest sent to from there: address-dependent.
+    Address,
+    /// Of endpoints it sent to: address- and port-dependent.
+    #[default]
+    AddressAndPort,
 }
 
 /// External ports that lead to a guest whoever asks.
@@ -288,6 +302,7 @@ mod tests {
             uplink: Some(0),
             nat_ports: (1, 2),
             nat_addresses: None,
+            filtering: Filtering::default(),
             forwards: Vec::new(),
             dhcp: None,
             dns: crate::dns::Config::default(),

@@ -16,6 +16,7 @@ pub const TIMESTAMP_REPLY: u8 = 14;
 
 pub const NET_UNREACHABLE: u8 = 0;
 pub const HOST_UNREACHABLE: u8 = 1;
+pub const PROTOCOL_UNREACHABLE: u8 = 2;
 pub const PORT_UNREACHABLE: u8 = 3;
 pub const FRAGMENTATION_NEEDED: u8 = 4;
 pub const ADMINISTRATIVELY_PROHIBITED: u8 = 13;

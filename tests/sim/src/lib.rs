@@ -16,7 +16,7 @@ use pontoon_engine::dns::{Config as Dns, Upstream};
 use pontoon_engine::egress::{Event, LeaseChange};
 use pontoon_engine::engine::Config;
 use pontoon_engine::nat::Slot;
-use pontoon_engine::snapshot::{Forward, Network, Port, Role, Subnet, Uplink};
+use pontoon_engine::snapshot::{Filtering, Forward, Network, Port, Role, Subnet, Uplink};
 use pontoon_engine::switch::MacTable;
 use pontoon_engine::{Egress, Engine, FrameRef, Now, PortId, Snapshot, Time};
 use pontoon_wire::vnet;
@@ -276,6 +276,7 @@ pub(crate) fn network(name: &str, third: u8, mac: [u8; 6], nat: bool, ports: Vec
         uplink: nat.then_some(0),
         nat_ports: (1024, 65535),
         nat_addresses: None,
+        filtering: Filtering::default(),
         forwards: vec![],
         dhcp: Some(Dhcp {
             server: gateway,

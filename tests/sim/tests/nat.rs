@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use pontoon_engine::PortId;
 use pontoon_sim::frames::{self, Ends, ICMP, Seen, TCP, UDP};
-use pontoon_sim::{EXTERNAL, GATEWAY_MAC, GUEST_1, GUEST_2, Rng, UPLINK, UPLINK_MAC, World};
+use pontoon_sim::{EXTERNAL, GATEWAY_MAC, GUEST_1, GUEST_2, ISOLATED, Rng, UPLINK, UPLINK_MAC, World};
 
 const GUESTS: [(PortId, [u8; 6], Ipv4Addr); 2] = [
     (GUEST_1, [0x52, 0x54, 0, 0, 2, 1], Ipv4Addr::new(192, 168, 100, 21)),
@@ -63,6 +63,8 @@ struct Session {
 struct Model {
     sessions: BTreeMap<(Inside, Remote), Session>,
     external: BTreeMap<Inside, u16>,
+    /// Ports that mappings had, of whom and until when.
+    released: BTreeMap<(u8, u16), (Inside, u64)>,
     heard: [Option<u64>; 2],
     drops: BTreeMap<&'static str, u64>,
 }
@@ -79,7 +81,14 @@ impl Model {
             now - session.last <= seconds
         });
         let sessions = &self.sessions;
-        self.external.retain(|inside, _| sessions.keys().any(|key| key.0 == *inside));
+        self.external.retain(|inside, port| {
+            let lives = sessions.keys().any(|key| key.0 == *inside);
+            if !lives {
+                self.released.insert((inside.0, *port), (*inside, now));
+            }
+            lives
+        });
+        self.released.retain(|_, (_, since)| now - *since < 120);
     }
 
     /// The endpoint behind an external port.
@@ -90,13 +99,21 @@ impl Model {
             .map(|(inside, _)| *inside)
     }
 
+    /// A port was another endpoint's within the last two minutes (RFC 6888 REQ-8).
+    fn rests(&self, inside: Inside, port: u16) -> bool {
+        self.released.get(&(inside.0, port)).is_some_and(|(owner, _)| *owner != inside)
+    }
+
     /// A mapping keeps its port; a new one has the inside port, or one nobody has.
     fn check_port(&mut self, at: &str, inside: Inside, port: u16) {
         let expected = match self.external.get(&inside) {
             Some(&port) => Some(port),
-            None if self.inside(inside.0, inside.2).is_none() => Some(inside.2),
+            None if self.inside(inside.0, inside.2).is_none() && !self.rests(inside, inside.2) => {
+                Some(inside.2)
+            }
             None => None,
         };
+        assert!(!self.rests(inside, port), "{at}: {inside:?} {port} was another's until lately");
         assert!(expected.is_none_or(|expected| expected == port), "{at}: {inside:?} {port} {expected:?}");
         assert!(port >= 1024, "{at}: {port}");
         let owner = self.inside(inside.0, port);
@@ -292,7 +309,7 @@ fn each(test: impl Fn(u16, u64)) {
     }
 }
 
-//= RFC4787#REQ-1, RFC5382#REQ-1, RFC4787#REQ-3, RFC5382#REQ-5 type=test
+//= RFC4787#REQ-1, RFC5382#REQ-1, RFC4787#REQ-3, RFC5382#REQ-5, RFC6888#REQ-8 type=test
 #[test]
 fn sessions_are_translated_as_the_model_says() {
     each(|workers, seed| run(workers, seed, false));
@@ -379,4 +396,36 @@ fn fragments_follow_their_first_on_one_worker() {
 #[test]
 fn fragments_follow_their_first_whichever_worker_gets_them() {
     each(fragments);
+}
+
+//= RFC4787#REQ-9, RFC5382#REQ-8 type=test
+#[test]
+fn guests_of_two_networks_and_of_several_external_addresses_reach_each_other() {
+    for workers in [1, 2, 4] {
+        for pools in [false, true] {
+            let mut world = World::with(workers, 3, 256, |snapshot| {
+                // The isolated network is one behind the same uplink instead.
+                let [Some(one), Some(other)] = &mut snapshot.networks[..] else { panic!("two networks") };
+                (other.forward, other.uplink) = (one.forward, one.uplink);
+                if pools {
+                    let address = |last| Ipv4Addr::new(203, 0, 113, last);
+                    one.nat_addresses = Some((address(20), address(20)));
+                    other.nat_addresses = Some((address(30), address(30)));
+                }
+            });
+            let external = |last: u8| if pools { Ipv4Addr::new(203, 0, 113, last) } else { EXTERNAL };
+            let called = ([0x52, 0x54, 0, 0, 2, 4], Ipv4Addr::new(192, 168, 110, 21));
+            let gateway = |to| ([0x52, 0x54, 0, 0, 1, 2], to);
+            exchange(&mut world, ISOLATED, &Ends::new(called, gateway(REMOTES[0])).udp((6000, 53), b"open"));
+            let (port, mac, address) = GUESTS[0];
+            let call = Ends::new((mac, address), (GATEWAY_MAC, external(30))).udp((7000, 6000), b"hello");
+            let (sent, _) = exchange(&mut world, port, &call);
+            let [(ISOLATED, seen)] = &sent[..] else { panic!("{workers} {pools}: {sent:?}") };
+            assert_eq!((seen.source, seen.ports), (external(20), (7000, 6000)));
+            let back = Ends::new(called, gateway(external(20))).udp((6000, 7000), b"who calls?");
+            let (sent, _) = exchange(&mut world, ISOLATED, &back);
+            let [(GUEST_1, seen)] = &sent[..] else { panic!("{workers} {pools}: {sent:?}") };
+            assert_eq!((seen.source, seen.destination), (external(30), address));
+        }
+    }
 }

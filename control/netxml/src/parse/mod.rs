@@ -131,6 +131,7 @@ fn network(cx: &Cx<'_>, root: Node<'_>) -> Result<Network> {
     network.metadata = child(root, "metadata").map(Element::metadata);
     network.dnsmasq_options = dnsmasq_options(cx, root)?;
     network.uplink = uplink::uplink(cx, root)?;
+    network.filtering = uplink::filtering(cx, root, network.forward.mode)?;
     network.unknown = schema::ignored(cx, root, schema::NETWORK);
     Ok(network)
 }

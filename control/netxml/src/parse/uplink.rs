@@ -1,10 +1,10 @@
-//! `<pontoon:uplink>`.
+//! `<pontoon:uplink>` and `<pontoon:nat>`.
 
 use std::net::Ipv4Addr;
 
 use super::cx::{Cx, Node, Result, attr, owned};
 use crate::error::Class;
-use crate::{Ipv4Net, PONTOON_NAMESPACE, Uplink, UplinkKind};
+use crate::{Filtering, Ipv4Net, Mode, PONTOON_NAMESPACE, Uplink, UplinkKind};
 
 const ATTRIBUTES: [&str; 5] = ["kind", "dev", "netns", "address", "gateway"];
 
@@ -13,6 +13,9 @@ pub(super) fn uplink(cx: &Cx<'_>, root: Node<'_>) -> Result<Option<Uplink>> {
     let ours = |node: &Node<'_>| node.tag_name().namespace() == Some(PONTOON_NAMESPACE);
     for node in root.children().filter(Node::is_element).filter(ours) {
         let tag = node.tag_name().name();
+        if tag == "nat" {
+            continue;
+        }
         if tag != "uplink" {
             return Err(cx.error(node, Class::Xml, &format!("unknown element <pontoon:{tag}>")));
         }
@@ -23,6 +26,28 @@ pub(super) fn uplink(cx: &Cx<'_>, root: Node<'_>) -> Result<Option<Uplink>> {
         found = Some(read(cx, node)?);
     }
     Ok(found)
+}
+
+/// `<pontoon:nat filtering='...'/>`.
+pub(super) fn filtering(cx: &Cx<'_>, root: Node<'_>, mode: Mode) -> Result<Filtering> {
+    let mut all = root.children().filter(|node| node.has_tag_name((PONTOON_NAMESPACE, "nat")));
+    let Some(node) = all.next() else { return Ok(Filtering::default()) };
+    let refuse = |node, message: &str| Err(cx.error(node, Class::Xml, message));
+    if let Some(second) = all.next() {
+        return refuse(second, &format!("multiple <pontoon:nat> elements in network '{}'", cx.name));
+    }
+    if mode != Mode::Nat {
+        return refuse(node, &format!("<pontoon:nat> has no meaning with forward mode='{mode}'"));
+    }
+    if let Some(other) = node.attributes().find(|a| a.namespace().is_some() || a.name() != "filtering") {
+        return refuse(node, &format!("unknown attribute '{}' in element 'nat'", other.name()));
+    }
+    let Some(word) = attr(node, "filtering") else { return Ok(Filtering::default()) };
+    Filtering::ALL.into_iter().find(|filtering| filtering.as_str() == word).ok_or_else(|| {
+        let message = format!("Invalid value for attribute 'filtering' in element 'nat': '{word}'.");
+        let words = "write endpoint (anybody may answer), address or address-and-port (the default)";
+        cx.xml(node, "filtering", &message).with_help(words)
+    })
 }
 
 fn read(cx: &Cx<'_>, node: Node<'_>) -> Result<Uplink> {

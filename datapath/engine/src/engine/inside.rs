@@ -5,7 +5,7 @@ use pontoon_wire::{arp, ethernet, icmp, ipv4};
 
 use super::routed::{Origin, is_forwarded};
 use super::trees::not_there;
-use super::{Context, Decision, State, address_of, is_external, is_for_host};
+use super::{Context, Decision, State, address_of, clamp_mss, is_external, is_for_host};
 use crate::drops::DropReason;
 use crate::egress::Egress;
 use crate::gateway;
@@ -361,6 +361,11 @@ impl State {
             self.refuse(context, network, frame, packet, icmp::UNREACHABLE, icmp::NET_UNREACHABLE, 0)?;
             return Err(DropReason::UplinkDown);
         };
+        if uplink.shared.is_some() && nat::is_portless(packet.ip.protocol) {
+            // The answers would be the host's.
+            self.refuse(context, network, frame, packet, icmp::UNREACHABLE, icmp::PROTOCOL_UNREACHABLE, 0)?;
+            return Err(DropReason::NatProtocol);
+        }
         let long = gateway::exceeds(frame, packet, &context.vnet, uplink.mtu);
         if long && packet.ip.dont_fragment() {
             let code = icmp::FRAGMENTATION_NEEDED;
@@ -378,6 +383,7 @@ impl State {
         };
         let inside = nat::Inside { network: id, mac: ethernet::source(frame).ok_or(DropReason::Runt)? };
         self.nat.outbound(context.now.mono, &outside, &inside, &context.vnet, frame, packet)?;
+        clamp_mss(frame, packet, &context.vnet, uplink.mtu.min(network.mtu));
         ipv4::decrement_ttl(frame.get_mut(ethernet::HEADER..).unwrap_or_default());
         if hairpin {
             return self.hairpin(context, uplink_id, frame);

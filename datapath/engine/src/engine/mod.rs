@@ -17,13 +17,13 @@ use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
 use pontoon_wire::frame::{self, Packet};
-use pontoon_wire::{ethernet, vnet};
+use pontoon_wire::{ethernet, ipv4, vnet};
 
 use crate::drops::{DropReason, Drops};
 use crate::egress::{Egress, FrameRef};
 use crate::gateway::ErrorBudget;
 use crate::nat::{self, Nat};
-use crate::snapshot::{PortId, Role, Snapshot, Subnet, Uplink};
+use crate::snapshot::{Filtering, PortId, Role, Snapshot, Subnet, Uplink};
 use crate::switch;
 use crate::time::{Now, Time};
 use crate::uplink::Neighbours;
@@ -136,6 +136,8 @@ impl Engine {
         let subnets = snapshot.networks.iter().flatten().flat_map(|network| &network.subnets);
         state.subnets = subnets.map(|subnet| (subnet.network().to_bits(), subnet.mask())).collect();
         state.nat.set_forwards(nat::Forwards::of(&snapshot));
+        let filtering = |network: &Option<_>| network.as_ref().map_or_else(Default::default, filtering_of);
+        state.nat.set_filtering(snapshot.networks.iter().map(filtering).collect());
         if state.config.worker == 0 {
             state.services.apply(&snapshot);
             state.trees.apply(now.mono, &snapshot);
@@ -286,6 +288,17 @@ impl Engine {
     pub fn uplink_address(&self, uplink: u16) -> Option<(Subnet, Option<Ipv4Addr>)> {
         address_of(&self.snapshot, uplink)
     }
+}
+
+/// Lowers what a SYN offers to what packets of `mtu` octets hold.
+fn clamp_mss(frame: &mut [u8], packet: &Packet, vnet: &vnet::Header, mtu: u16) {
+    if packet.ip.protocol == ipv4::TCP && packet.ip.fragment_offset() == 0 {
+        nat::clamp_mss(frame, packet.l4, packet.end, vnet.needs_checksum(), mtu);
+    }
+}
+
+fn filtering_of(network: &crate::snapshot::Network) -> Filtering {
+    network.filtering
 }
 
 /// The configured address, or the one a DHCP server gave.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
 use pontoon_wire::brief::Brief;
-use pontoon_wire::ethernet;
+use pontoon_wire::{ethernet, ipv4};
 
 use super::facts::{Exit, Lan};
 use super::quick::{addresses, offload, send};
@@ -97,6 +97,11 @@ impl State {
         let macs = *self.neighbours.get(usize::from(exit.id))?.recent(now, next_hop)?;
         let inside = nat::Inside { network: lan.id, mac: ethernet::source(frame)? };
         self.nat.begin(now, &outside, &inside, offload, frame, &brief)?;
+        if brief.protocol == ipv4::TCP {
+            let (l4, end) = (ethernet::HEADER + ipv4::HEADER, ethernet::HEADER + usize::from(brief.length));
+            let partial = offload.is_some_and(pontoon_wire::vnet::Header::needs_checksum);
+            nat::clamp_mss(frame, l4, end, partial, exit.mtu.min(lan.mtu));
+        }
         *frame.first_chunk_mut()? = macs;
         send(context.out, exit.port, offload, frame);
         Some(())

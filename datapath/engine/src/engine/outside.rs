@@ -6,7 +6,7 @@ use pontoon_wire::frame::Packet;
 use pontoon_wire::{Mac, arp, ethernet, icmp, ipv4, put};
 
 use super::routed::{EXPIRED, too_long};
-use super::{Context, Decision, State, address_of, is_external};
+use super::{Context, Decision, State, address_of, clamp_mss, is_external};
 use crate::drops::DropReason;
 use crate::egress::{Egress, FrameRef};
 use crate::gateway;
@@ -254,14 +254,18 @@ impl State {
         frame: &mut [u8],
         packet: &Packet,
     ) -> Decision {
-        let (external, before) = (packet.destination(), Head::of(frame, packet));
-        let inside = self.nat.inbound(context.now.mono, id, external, &context.vnet, frame, packet)?;
+        let before = Head::of(frame, packet);
+        let own = is_external(context.snapshot, id, packet.source());
+        let inside = self.nat.inbound(context.now.mono, id, own, &context.vnet, frame, packet)?;
         let network = context.snapshot.network(inside.network).ok_or(DropReason::NatNoSession)?;
         let long = gateway::exceeds(frame, packet, &context.vnet, network.mtu);
         let (error, reason) = match (packet.ip.ttl, long && packet.ip.dont_fragment()) {
             (0 | 1, _) => (EXPIRED, DropReason::TtlExpired),
             (_, true) => (too_long(network.mtu), DropReason::FragmentationNeeded),
             _ => {
+                let mtu =
+                    context.snapshot.uplink(id).map_or(network.mtu, |uplink| uplink.mtu.min(network.mtu));
+                clamp_mss(frame, packet, &context.vnet, mtu);
                 ipv4::decrement_ttl(frame.get_mut(ethernet::HEADER..).unwrap_or_default());
                 put(frame, 6, &network.mac);
                 return match inside.mac {

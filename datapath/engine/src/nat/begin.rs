@@ -33,7 +33,7 @@ impl Nat {
         let room = self.table.easy_room(now, &slot)?;
         let port = match self.table.port_at(&room) {
             Some(port) => port,
-            None => self.new_port(outside, &flow)?,
+            None => self.new_port(now, inside.network, outside, &flow)?,
         };
         slot.external_port = port.into();
         let (_, slot) = self.table.take(now, slot, &room)?;
@@ -45,9 +45,9 @@ impl Nat {
     }
 
     /// Where there is none, the long way draws the same numbers once more.
-    fn new_port(&mut self, outside: &Outside, flow: &Flow) -> Option<u16> {
+    fn new_port(&mut self, now: Time, network: u16, outside: &Outside, flow: &Flow) -> Option<u16> {
         let before = self.random.clone();
-        let port = self.pick_port(outside, flow);
+        let port = self.pick_port(now, network, outside, flow);
         if port.is_none() {
             self.random = before;
         }

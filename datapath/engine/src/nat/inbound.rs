@@ -12,13 +12,12 @@ use super::tcp::{self, Segment};
 use super::translate::{self, Quoted, Side};
 use super::{Inside, Kind, Nat, classify, segment};
 use crate::DropReason;
+use crate::snapshot::Filtering;
 use crate::time::Time;
 
 impl Nat {
-    /// A packet arrived for `external`: rewrites its destination and says where it goes.
-    ///
-    /// A packet whose source is `external` too was sent by one of our guests (hairpin, RFC 4787 REQ-9); the caller
-    /// drops those that come from the wire.
+    /// A packet arrived for an external address: rewrites its destination and says where it goes. `own`: it was sent by one
+    /// of our guests and comes back in (hairpin, RFC 4787 REQ-9).
     ///
     /// # Errors
     /// Why it must not enter.
@@ -26,14 +25,11 @@ impl Nat {
         &mut self,
         now: Time,
         uplink: u16,
-        external: Ipv4Addr,
+        own: bool,
         vnet: &vnet::Header,
         frame: &mut [u8],
         packet: &Packet,
     ) -> Result<Inside, DropReason> {
-        if packet.ip.destination != external {
-            return Err(DropReason::NatNoSession);
-        }
         let flow = match classify(frame, packet, Side::Destination)? {
             Kind::Fragment => return self.inbound_fragment(now, uplink, frame, packet),
             Kind::Error(quoted) => return self.inbound_error(now, uplink, vnet, frame, packet, &quoted),
@@ -45,7 +41,7 @@ impl Nat {
         let segment = segment(frame, packet)?;
         let number = match self.table.incoming(now, uplink, &flow) {
             Some(number) => self.answered(now, number, segment.as_ref())?,
-            None => self.accept(now, uplink, &flow, segment.as_ref())?,
+            None => self.accept(now, (uplink, own), &flow, segment.as_ref())?,
         };
         let slot = self.table.slot(number);
         let local = (Ipv4Addr::from(slot.inside), slot.inside_port.get());
@@ -78,12 +74,13 @@ impl Nat {
     }
 
     //= RFC4787#REQ-9, RFC5382#REQ-8
-    /// A packet without a session enters only if another guest sent it, to an endpoint that has a mapping: guests
-    /// find each other through the external address without having spoken before (RFC 4787 REQ-9).
+    /// A packet without a session enters if another guest sent it, to an endpoint that has a mapping: guests find each
+    /// other through the external address without having spoken before (RFC 4787 REQ-9). Others enter as the network
+    /// has it.
     fn accept(
         &mut self,
         now: Time,
-        uplink: u16,
+        (uplink, own): (u16, bool),
         flow: &Flow,
         segment: Option<&Segment>,
     ) -> Result<u32, DropReason> {
@@ -92,8 +89,11 @@ impl Nat {
         }
         let number = self.table.mapping_at(now, uplink, flow).ok_or(DropReason::NatNoSession)?;
         let sibling = self.table.slot(number);
-        if flow.remote.0 != flow.local.0 || sibling.external != flow.local.0.octets() {
+        if sibling.external != flow.local.0.octets() {
             return Err(DropReason::NatFiltered);
+        }
+        if !own {
+            return self.let_in(now, uplink, flow, segment, &sibling).map(|()| number);
         }
         let mut slot = Slot {
             remote: flow.remote.0.octets(),
@@ -116,6 +116,28 @@ impl Nat {
         // Making room may have ended the last session of the mapping.
         self.table.mapping_at(now, uplink, flow).ok_or(DropReason::NatTableFull)?;
         self.table.insert(now, slot)
+    }
+
+    /// A stranger's packet passes, where its network lets it, and leaves nothing behind: it costs no session and keeps no
+    /// mapping alive. What the guest answers opens a session. TCP begins with a SYN, a query's answers are for who asked.
+    //= RFC4787#REQ-8, RFC5382#REQ-3, RFC7857#7
+    fn let_in(
+        &mut self,
+        now: Time,
+        uplink: u16,
+        flow: &Flow,
+        segment: Option<&Segment>,
+        sibling: &Slot,
+    ) -> Result<(), DropReason> {
+        let begins = segment.is_none_or(Segment::is_first);
+        let network = usize::from(sibling.network.get());
+        let may = match self.filtering.get(network).copied().unwrap_or_default() {
+            Filtering::Endpoint => true,
+            Filtering::Address => self.table.knows_peer(now, uplink, flow),
+            Filtering::AddressAndPort => false,
+        };
+        let carried = matches!(flow.protocol, ipv4::TCP | ipv4::UDP);
+        if may && begins && carried { Ok(()) } else { Err(DropReason::NatFiltered) }
     }
 
     /// Somebody comes by a forward. Where the guest is in its network is not known yet.

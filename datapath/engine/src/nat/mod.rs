@@ -12,8 +12,10 @@ mod inbound;
 mod index;
 mod known;
 mod list;
+mod mss;
 mod order;
 mod ports;
+mod released;
 mod slot;
 mod table;
 mod tcp;
@@ -23,6 +25,7 @@ mod translate;
 #[cfg(test)]
 mod tests;
 
+use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
 use pontoon_wire::frame::Packet;
@@ -33,6 +36,7 @@ use self::fragments::{Found, Fragments};
 use self::idents::Idents;
 pub use self::known::Entry;
 pub use self::list::{Action, Look, Phase, Query, Seen, Session};
+pub(crate) use self::mss::clamp as clamp_mss;
 use self::order::Order;
 pub(crate) use self::order::{Step, Waiting};
 pub use self::ports::owner;
@@ -43,6 +47,7 @@ use self::tcp::Segment;
 use self::translate::Quoted;
 pub(crate) use self::translate::Side;
 use crate::DropReason;
+use crate::snapshot::Filtering;
 use crate::time::Time;
 
 /// The side of an uplink.
@@ -90,6 +95,8 @@ pub struct Nat {
     table: Table,
     random: ports::Random,
     forwards: Forwards,
+    /// By network.
+    filtering: Vec<Filtering>,
     worker: (u16, u16),
     idents: Idents,
     sent: Fragments,
@@ -123,7 +130,7 @@ pub fn outbound_port(frame: &[u8], packet: &Packet) -> Option<u16> {
 #[inline]
 fn classify(frame: &[u8], packet: &Packet, local: Side) -> Result<Kind, DropReason> {
     let protocol = packet.ip.protocol;
-    if !matches!(protocol, ipv4::TCP | ipv4::UDP | ipv4::ICMP) {
+    if protocol == IGMP {
         return Err(DropReason::NatProtocol);
     }
     if packet.ip.fragment_offset() > 0 {
@@ -161,6 +168,17 @@ pub fn external(frame: &[u8], packet: &Packet) -> Option<(u8, (Ipv4Addr, u16))> 
     }
 }
 
+/// Only of the segment it is on.
+const IGMP: u8 = 2;
+
+//= ours#other-protocols
+/// A protocol that NAT knows no ports of: its packets are told apart by their addresses alone, so one guest at a time
+/// may use it by an uplink.
+#[inline]
+pub(crate) fn is_portless(protocol: u8) -> bool {
+    !matches!(protocol, ipv4::TCP | ipv4::UDP | ipv4::ICMP)
+}
+
 #[inline]
 fn segment(frame: &[u8], packet: &Packet) -> Result<Option<Segment>, DropReason> {
     if packet.ip.protocol != ipv4::TCP {
@@ -183,6 +201,7 @@ impl Nat {
             table,
             random: ports::Random::new(seed, worker),
             forwards: Forwards::default(),
+            filtering: Vec::new(),
             worker: (worker, workers),
             sent: Fragments::new(),
             received: Fragments::new(),
@@ -206,6 +225,14 @@ impl Nat {
         }
         self.table.remove_where(|slot| forwards.contradict(slot));
         self.forwards = forwards;
+    }
+
+    /// What each network lets in.
+    pub(crate) fn set_filtering(&mut self, filtering: Vec<Filtering>) {
+        if filtering.contains(&Filtering::Address) {
+            self.table.keep_peers();
+        }
+        self.filtering = filtering;
     }
 
     pub(crate) fn forwards(&self) -> &Forwards {
@@ -340,31 +367,42 @@ impl Nat {
             }
             self.table.remove(number);
         }
-        self.pick_port(outside, flow).ok_or(DropReason::NatPortsExhausted)
+        if is_portless(flow.protocol) {
+            let free = self.table.is_free(outside.uplink, flow.protocol, 0);
+            return if free { Ok(0) } else { Err(DropReason::NatProtocolTaken) };
+        }
+        self.pick_port(now, inside.network, outside, flow).ok_or(DropReason::NatPortsExhausted)
     }
 
     //= RFC4787#REQ-3, RFC5382#REQ-7, RFC7857#3
     /// A port for a new mapping.
-    fn pick_port(&mut self, outside: &Outside, flow: &Flow) -> Option<u16> {
+    fn pick_port(&mut self, now: Time, network: u16, outside: &Outside, flow: &Flow) -> Option<u16> {
         if !self.forwards.is_empty() {
-            return self.pick_beside(outside, flow);
+            return self.pick_beside(now, network, outside, flow);
         }
         let (worker, workers) = self.worker;
-        ports::pick(&mut self.random, flow.local.1, outside.ports, |port| {
-            owner(port, workers) == worker && self.table.is_free(outside.uplink, flow.protocol, port)
-        })
+        let uplink = outside.uplink;
+        let picked = ports::pick(&mut self.random, flow.local.1, outside.ports, |port| {
+            owner(port, workers) == worker && self.table.is_free(uplink, flow.protocol, port)
+        });
+        let rested = |&port: &u16| self.table.may_have(now, network, uplink, flow, port);
+        picked.filter(rested).or_else(|| self.pick_beside(now, network, outside, flow))
     }
 
-    /// The same where forwards have ports. Apart, so that the usual case is compiled into one piece.
+    /// The same where forwards have ports, or ports rest. Apart, so that the usual case is compiled into one piece.
     #[cold]
     #[inline(never)]
-    fn pick_beside(&mut self, outside: &Outside, flow: &Flow) -> Option<u16> {
+    fn pick_beside(&mut self, now: Time, network: u16, outside: &Outside, flow: &Flow) -> Option<u16> {
         let (worker, workers) = self.worker;
         let Outside { uplink, .. } = *outside;
-        ports::pick(&mut self.random, flow.local.1, outside.ports, |port| {
-            owner(port, workers) == worker
-                && !self.forwards.has_port(uplink, flow.protocol, port)
-                && self.table.is_free(uplink, flow.protocol, port)
+        // Where all free ports rest, one of those has to do.
+        [true, false].into_iter().find_map(|must_rest: bool| {
+            ports::pick(&mut self.random, flow.local.1, outside.ports, |port| {
+                owner(port, workers) == worker
+                    && !self.forwards.has_port(uplink, flow.protocol, port)
+                    && self.table.is_free(uplink, flow.protocol, port)
+                    && (!must_rest || self.table.may_have(now, network, uplink, flow, port))
+            })
         })
     }
 

@@ -212,7 +212,6 @@ impl Slot {
     /// What can be known about a slot found in memory that another process wrote, perhaps while it died.
     pub(super) fn is_sound(&self) -> bool {
         self.check == self.expected()
-            && matches!(self.protocol, ipv4::TCP | ipv4::UDP | ipv4::ICMP)
             && tcp::is_sound(self)
             && self.flags & 0xf & !(ASSURED | WINDOW_KNOWN | FORWARDED) == 0
             && self.mac[0] & 1 == 0
@@ -292,8 +291,8 @@ impl Slot {
     pub(super) fn class(&self) -> Class {
         match self.protocol {
             ipv4::TCP => self.tcp_state().class(),
-            ipv4::UDP => Class::Udp,
-            _ => Class::Icmp,
+            ipv4::ICMP => Class::Icmp,
+            _ => Class::Udp,
         }
     }
 }

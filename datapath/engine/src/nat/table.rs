@@ -9,11 +9,13 @@ use core::net::Ipv4Addr;
 
 use super::index::{Hasher, Index, Rings};
 use super::list::seconds;
+use super::released::{Port, Released};
 use super::slot::{Flow, Key, Slot, external_key, host_key};
 use super::timers::{Class, renewal};
 use crate::DropReason;
 use crate::time::Time;
 
+mod peers;
 mod room;
 
 /// Sessions one call of [`Table::expire`] ends at most, so that a turn stays short.
@@ -47,11 +49,19 @@ pub(super) struct Table {
     born: Vec<u32>,
     free: Vec<u32>,
     free_hosts: Vec<u32>,
+    peers: Option<peers::Peers>,
+    released: Released,
+    /// When something was done last.
+    latest: u64,
     quota: u32,
 }
 
 fn host_hash(hasher: &Hasher, key: u64) -> u32 {
     hasher.hash([key, u64::MAX])
+}
+
+fn released_port(slot: &Slot) -> Port {
+    Port { uplink: slot.uplink.get(), protocol: slot.protocol, port: slot.external_port.get() }
 }
 
 impl Table {
@@ -75,6 +85,9 @@ impl Table {
             born: vec![0; count],
             free: (0..count as u32).rev().collect(),
             free_hosts: (0..hosts as u32).rev().collect(),
+            peers: None,
+            released: Released::new(count),
+            latest: 0,
             quota: MIN_QUOTA.max(count as u32 / 2),
         }
     }
@@ -193,6 +206,7 @@ impl Table {
         if self.is(number, |slot| slot.expires() > now.0) {
             return Some(number);
         }
+        self.latest = now.0;
         self.remove(number);
         None
     }
@@ -271,6 +285,13 @@ impl Table {
         self.find_external(external_key(uplink, protocol, port)).is_none()
     }
 
+    /// A port that is free has rested long enough, or was the same endpoint's.
+    #[inline(always)]
+    pub(super) fn may_have(&self, now: Time, network: u16, uplink: u16, flow: &Flow, port: u16) -> bool {
+        let resting = self.released.owner(now.0, &Port { uplink, protocol: flow.protocol, port });
+        resting.is_none_or(|owner| owner.is(self.hasher.hash(flow.inside_key(network, uplink))))
+    }
+
     fn host(&self, key: u64) -> Option<u32> {
         self.by_host.find(host_hash(&self.hasher, key), |host| {
             self.hosts.get(host as usize).is_some_and(|entry| entry.key == key)
@@ -347,9 +368,13 @@ impl Table {
             None => {
                 self.by_inside.remove(inside, number);
                 self.by_external.remove(external, number);
+                self.released.put(self.latest, &released_port(slot), inside);
             }
         }
         self.mapping.remove(number);
+        if self.peers.is_some() {
+            self.leave_peer(number, slot);
+        }
     }
 
     /// Takes note of a packet: the session's class may have changed, and `refresh` restarts its timer.
@@ -384,6 +409,7 @@ impl Table {
 
     pub(super) fn expire(&mut self, now: Time) {
         let mut left = BATCH;
+        self.latest = now.0;
         for class in Class::ALL {
             while let Some(number) = self.timers.first(self.timer_head(class)) {
                 if left == 0 || self.slot(number).expires() > now.0 {

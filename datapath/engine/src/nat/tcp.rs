@@ -131,6 +131,11 @@ impl Segment {
         self.flags & flag != 0
     }
 
+    /// It begins a connection.
+    pub(super) fn is_first(&self) -> bool {
+        self.flags & (FIN | SYN | RST | ACK) == SYN
+    }
+
     #[inline]
     fn end(&self) -> u32 {
         self.sequence.wrapping_add(self.length)
@@ -178,7 +183,12 @@ pub(super) fn open(slot: &mut Slot, segment: &Segment) -> Result<(), DropReason>
 
 fn start(slot: &mut Slot, segment: &Segment) {
     let syn = segment.has(SYN);
-    slot.state = if syn { State::SynOut } else { State::MidStream } as u8;
+    slot.state = match (syn, segment.has(ACK)) {
+        // It answers a stranger that was let in without a session.
+        (true, true) => State::SynBoth,
+        (true, false) => State::SynOut,
+        (false, _) => State::MidStream,
+    } as u8;
     slot.out_end = segment.end();
     slot.set_in_scale(if syn { segment.scale.unwrap_or(0) } else { MAX_SCALE });
     slot.in_window = MIN_WINDOW;

@@ -60,7 +60,8 @@ impl Bench {
 
     pub(super) fn receive(&mut self, frame: &mut [u8]) -> Result<Packet, DropReason> {
         let packet = Packet::parse(frame).unwrap();
-        let inside = self.nat.inbound(self.now, OUTSIDE.uplink, EXTERNAL, &self.vnet, frame, &packet)?;
+        let own = packet.ip.source == EXTERNAL;
+        let inside = self.nat.inbound(self.now, OUTSIDE.uplink, own, &self.vnet, frame, &packet)?;
         assert_eq!(inside, INSIDE);
         check(frame, &self.vnet);
         Ok(Packet::parse(frame).unwrap())
@@ -137,7 +138,8 @@ pub(super) fn check(frame: &[u8], vnet: &vnet::Header) {
         assert!(checksum::valid(payload), "ICMP checksum");
         return;
     }
-    if packet.ip.protocol == ipv4::UDP && payload[6..8] == [0, 0] {
+    let sums_addresses = matches!(packet.ip.protocol, ipv4::TCP | ipv4::UDP);
+    if !sums_addresses || packet.ip.protocol == ipv4::UDP && payload[6..8] == [0, 0] {
         return;
     }
     let sum = Sum::default().pseudo(

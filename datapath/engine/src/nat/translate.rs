@@ -6,6 +6,7 @@ use pontoon_wire::checksum::{self, Delta};
 use pontoon_wire::frame::Packet;
 use pontoon_wire::{be16, ethernet, icmp, ipv4, put, vnet};
 
+use super::is_portless;
 use super::slot::Flow;
 use crate::DropReason;
 
@@ -15,6 +16,9 @@ pub(crate) enum Side {
     Source,
     Destination,
 }
+
+const DCCP: u8 = 33;
+const UDP_LITE: u8 = 136;
 
 fn checksum_offset(protocol: u8) -> usize {
     match protocol {
@@ -65,6 +69,9 @@ pub(super) fn endpoint(
     new: (Ipv4Addr, u16),
 ) {
     let protocol = packet.ip.protocol;
+    if is_portless(protocol) {
+        return portless(frame, packet, side, new.0);
+    }
     let (port, field) = (port_offset(protocol, side), checksum_offset(protocol));
     let Some(transport) = frame.get_mut(packet.l4..) else { return };
     let (Some(old_port), Some(sum)) = (be16(transport, port), be16(transport, field)) else { return };
@@ -83,6 +90,20 @@ pub(super) fn endpoint(
     put(transport, port, &new.1.to_be_bytes());
     put(transport, field, &sum.to_be_bytes());
     address(frame, ethernet::HEADER, side, new.0);
+}
+
+//= ours#other-protocols
+/// Writes the address of a packet whose protocol has no ports here; two such protocols sum addresses up, at one place.
+#[cold]
+fn portless(frame: &mut [u8], packet: &Packet, side: Side, new: Ipv4Addr) {
+    if matches!(packet.ip.protocol, DCCP | UDP_LITE)
+        && let Some(transport) = frame.get_mut(packet.l4..packet.end)
+        && let Some(sum) = be16(transport, 6)
+    {
+        let sum = Delta::default().address(address_of(&packet.ip, side), new).apply_udp(sum);
+        put(transport, 6, &sum.to_be_bytes());
+    }
+    address(frame, ethernet::HEADER, side, new);
 }
 
 //= RFC5508#REQ-3
@@ -114,12 +135,12 @@ impl Quoted {
         let bytes = frame.get(at..packet.end)?;
         let ip = ipv4::Header::parse(bytes, true)?;
         let transport = bytes.get(ip.header_length..ip.total_length.min(bytes.len()))?;
-        let known = matches!(ip.protocol, ipv4::TCP | ipv4::UDP | ipv4::ICMP);
-        if !known || ip.fragment_offset() > 0 || transport.len() < 8 {
+        if ip.fragment_offset() > 0 || transport.len() < 8 {
             return None;
         }
         let (source_port, destination_port) = match ip.protocol {
             ipv4::ICMP => (be16(transport, 4)?, be16(transport, 4)?),
+            other if is_portless(other) => (0, 0),
             _ => (be16(transport, 0)?, be16(transport, 2)?),
         };
         let end = at + ip.header_length + transport.len();
@@ -164,6 +185,9 @@ impl Quoted {
     /// Writes one endpoint of the quoted packet with the checksums that are inside the quote.
     fn set(&self, frame: &mut [u8], side: Side, new: (Ipv4Addr, u16)) {
         let protocol = self.ip.protocol;
+        if is_portless(protocol) {
+            return address(frame, self.at, side, new.0);
+        }
         let transport = self.at + self.ip.header_length;
         let port = transport + port_offset(protocol, side);
         let Some(old_port) = be16(frame, port) else { return };

@@ -60,6 +60,7 @@ impl Table {
     /// Stores a session as [`Self::insert`] does; `None` when there is no slot left, or no host.
     pub(in crate::nat) fn take(&mut self, now: Time, mut slot: Slot, room: &Room) -> Option<(u32, &Slot)> {
         let number = self.free.pop()?;
+        self.latest = now.0;
         slot.renew = renewal(now);
         slot.seal();
         if self.enter(number, &slot, room).is_none() {
@@ -93,6 +94,9 @@ impl Table {
                 self.by_inside.insert(room.inside_hash, number);
                 self.by_external.insert(self.hasher.hash(slot.external_key()), number);
             }
+        }
+        if self.peers.is_some() && !slot.is_forwarded() {
+            self.enter_peer(number, slot);
         }
         self.by_out.insert(room.out_hash, number);
         self.by_in.insert(self.hasher.hash(slot.in_key()), number);

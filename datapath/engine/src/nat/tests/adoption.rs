@@ -28,7 +28,7 @@ fn sessions_survive_the_process() {
     let mut frame = udp((SERVER, 53), (EXTERNAL, slot.external_port.get()), b"x");
     let packet = Packet::parse(&frame).unwrap();
     let vnet = vnet::Header::default();
-    assert_eq!(nat.inbound(now, 3, EXTERNAL, &vnet, &mut frame, &packet), Ok(INSIDE));
+    assert_eq!(nat.inbound(now, 3, false, &vnet, &mut frame, &packet), Ok(INSIDE));
     assert_eq!(adopt(memory, now.after_secs(301)).len(), 0);
 }
 

@@ -65,10 +65,10 @@ proptest! {
         if let Some(packet) = Packet::parse(&frame) {
             let (mut a, mut b) = (frame.clone(), frame.clone());
             let _ = (outbound_port(&frame, &packet), external(&frame, &packet));
-            let _ = bench.nat.inbound(bench.now, 3, EXTERNAL, &bench.vnet, &mut a, &packet);
+            let _ = bench.nat.inbound(bench.now, 3, flags & 1 == 0, &bench.vnet, &mut a, &packet);
             let _ = bench.nat.outbound(bench.now, &OUTSIDE, &INSIDE, &bench.vnet, &mut b, &packet);
             if let Some(packet) = Packet::parse(&b) {
-                let _ = bench.nat.inbound(bench.now, 3, EXTERNAL, &bench.vnet, &mut b, &packet);
+                let _ = bench.nat.inbound(bench.now, 3, flags & 1 == 0, &bench.vnet, &mut b, &packet);
             }
         }
     }

@@ -168,3 +168,120 @@ fn every_kind_of_icmp_is_told_apart() {
     }
     assert_eq!(bench.nat.len(), 1);
 }
+
+//= ours#other-protocols type=test
+#[test]
+fn other_protocols_pass_for_the_one_guest_that_uses_them() {
+    for protocol in (0..=255).filter(|protocol| !matches!(protocol, 1 | 2 | 6 | 17)) {
+        let mut bench = Bench::new(16);
+        let sent = bench.out(&mut ip(protocol, GUEST, SERVER, &[0x5a; 24])).unwrap();
+        assert_eq!(sent.ip.source, EXTERNAL);
+        assert_eq!(bench.out(&mut ip(protocol, GUEST, ROUTER, &[0; 24])).unwrap().ip.source, EXTERNAL);
+        let other = bench.out(&mut ip(protocol, OTHER, SERVER, &[0; 24]));
+        assert_eq!(other, Err(DropReason::NatProtocolTaken));
+        let back = bench.receive(&mut ip(protocol, SERVER, EXTERNAL, &[0; 24])).unwrap();
+        assert_eq!(back.ip.destination, GUEST);
+        let stranger = Ipv4Addr::new(203, 0, 113, 9);
+        let refused = bench.receive(&mut ip(protocol, stranger, EXTERNAL, &[0; 24]));
+        assert_eq!(refused, Err(DropReason::NatFiltered));
+        bench.wait(301);
+        assert!(bench.out(&mut ip(protocol, OTHER, SERVER, &[0; 24])).is_ok(), "once nobody else does");
+    }
+}
+
+#[test]
+fn errors_about_other_protocols_pass_and_checksums_over_addresses_are_mended() {
+    let mut bench = Bench::new(16);
+    let original = ip(50, GUEST, SERVER, &[7; 24]);
+    let mut frame = original.clone();
+    bench.out(&mut frame).unwrap();
+    let mut error = icmp_error(ROUTER, EXTERNAL, 3, 4, &frame[14..]);
+    assert_eq!(bench.receive(&mut error).unwrap().ip.destination, GUEST);
+    assert_eq!(&error[42..], &original[14..]);
+    for protocol in [33, 136] {
+        let payload = [9, 9, 9, 9, 9, 9, 0, 0, 9, 9, 9, 9].to_vec();
+        let mut frame = sealed(protocol, GUEST, SERVER, payload, 6);
+        bench.out(&mut frame).unwrap();
+        let sum = Sum::default().pseudo(EXTERNAL, SERVER, protocol, 12).bytes(&frame[34..46]);
+        assert_eq!(sum.fold(), 0xffff);
+    }
+}
+
+//= RFC6888#REQ-8 type=test
+#[test]
+fn a_released_port_rests_for_all_but_the_endpoint_that_had_it() {
+    for (seconds, expected) in [(1, false), (118, false), (121, true)] {
+        let mut bench = Bench::new(64);
+        assert_eq!(bench.udp_out((GUEST, 5000), (SERVER, 53)), Ok(5000));
+        bench.wait(301);
+        bench.wait(seconds);
+        assert_eq!(bench.udp_out((OTHER, 5000), (SERVER, 53)) == Ok(5000), expected, "{seconds}");
+    }
+    let mut bench = Bench::new(64);
+    bench.udp_out((GUEST, 5000), (SERVER, 53)).unwrap();
+    bench.wait(301);
+    assert_eq!(bench.udp_out((GUEST, 5000), (ROUTER, 53)), Ok(5000));
+    // Where there is nothing but ports that rest, one of them has to do.
+    let narrow = Outside { ports: (2000, 2000), ..OUTSIDE };
+    let mut bench = Bench::new(64);
+    for host in [GUEST, OTHER] {
+        let mut frame = udp((host, 9000), (SERVER, 1), b"");
+        let packet = Packet::parse(&frame).unwrap();
+        bench.nat.outbound(bench.now, &narrow, &INSIDE, &bench.vnet, &mut frame, &packet).unwrap();
+        bench.wait(301);
+    }
+}
+
+fn filtering(mode: Filtering) -> Bench {
+    let mut bench = Bench::new(64);
+    // One session from before the network asked for it.
+    bench.udp_out((GUEST, 5000), (SERVER, 53)).unwrap();
+    bench.nat.set_filtering(vec![Filtering::default(), mode]);
+    bench
+}
+
+//= RFC4787#REQ-8, RFC5382#REQ-3 type=test
+#[test]
+fn filtering_is_as_the_network_has_it() {
+    for (mode, port, address) in [
+        (Filtering::Endpoint, true, true),
+        (Filtering::Address, true, false),
+        (Filtering::AddressAndPort, false, false),
+    ] {
+        let mut bench = filtering(mode);
+        let allowed = |yes: bool| if yes { Ok((GUEST, 5000)) } else { Err(DropReason::NatFiltered) };
+        assert_eq!(bench.udp_in((SERVER, 53), 5000), Ok((GUEST, 5000)));
+        assert_eq!(bench.udp_in((SERVER, 54), 5000), allowed(port), "{mode:?}");
+        assert_eq!(bench.udp_in((ROUTER, 53), 5000), allowed(address), "{mode:?}");
+        // Nothing was left behind, and nothing kept alive.
+        assert_eq!(bench.nat.len(), 1);
+        bench.wait(299);
+        let _ = bench.udp_in((ROUTER, 53), 5000);
+        let _ = bench.udp_in((SERVER, 54), 5000);
+        bench.wait(2);
+        assert!(bench.nat.is_empty());
+        // With the last session to an address, others of it are strangers.
+        bench.udp_out((GUEST, 5000), (SERVER, 53)).unwrap();
+        bench.wait(200);
+        bench.udp_out((GUEST, 5000), (ROUTER, 53)).unwrap();
+        bench.wait(101);
+        assert_eq!(bench.udp_in((SERVER, 54), 5000), allowed(mode == Filtering::Endpoint), "{mode:?}");
+        assert_eq!(bench.udp_in((ROUTER, 54), 5000), allowed(port), "{mode:?}");
+    }
+}
+
+//= RFC5382#REQ-3 type=test
+#[test]
+fn a_connection_may_begin_outside_where_the_network_lets_it() {
+    let mut bench = filtering(Filtering::Endpoint);
+    let (inside, outside, mapped) = ((GUEST, 6000), (ROUTER, 9000), (EXTERNAL, 6000));
+    bench.out(&mut tcp(inside, (SERVER, 80), 2, 1, 0, b"")).unwrap();
+    assert_eq!(bench.receive(&mut tcp(outside, mapped, 16, 7, 1, b"")), Err(DropReason::NatFiltered));
+    bench.receive(&mut tcp(outside, mapped, 2, 100, 0, b"")).unwrap();
+    bench.out(&mut tcp(inside, outside, 18, 500, 101, b"")).unwrap();
+    bench.receive(&mut tcp(outside, mapped, 16, 101, 501, b"")).unwrap();
+    bench.receive(&mut tcp(outside, mapped, 24, 101, 501, b"hello")).unwrap();
+    bench.out(&mut tcp(inside, outside, 16, 501, 106, b"")).unwrap();
+    bench.wait(7000);
+    bench.receive(&mut tcp(outside, mapped, 24, 106, 501, b"still here")).unwrap();
+}

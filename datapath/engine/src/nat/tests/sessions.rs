@@ -165,7 +165,7 @@ fn a_full_table_spares_others_and_established_sessions() {
 #[test]
 fn other_protocols_and_udp_without_checksum() {
     let mut bench = Bench::new(16);
-    assert_eq!(bench.out(&mut ip(47, GUEST, SERVER, &[0; 30])), Err(DropReason::NatProtocol));
+    assert_eq!(bench.out(&mut ip(2, GUEST, SERVER, &[0; 30])), Err(DropReason::NatProtocol));
     let mut frame = udp((GUEST, 5000), (SERVER, 53), b"x");
     put(&mut frame, 40, &[0, 0]);
     bench.out(&mut frame).unwrap();
