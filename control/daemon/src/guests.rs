@@ -23,7 +23,7 @@ use crate::live::{Guest, LiveNetwork};
 use crate::netlink::{self, Change};
 use crate::port_objects;
 use crate::state::State;
-use crate::sys::in_netns;
+use crate::sys::{HostStack, in_netns};
 use crate::verbs::xml_failure;
 
 /// What was said of an interface when it was attached, and what has become of it.
@@ -45,6 +45,8 @@ pub(crate) struct Details {
     pub(crate) peer_inode: Option<u64>,
     /// The port's own settings as `<networkport>`, where it has any.
     pub(crate) port: Option<String>,
+    /// Of a device that was adopted: how it was before, and is to be again.
+    pub(crate) host_stack: Option<HostStack>,
 }
 
 impl Guest {

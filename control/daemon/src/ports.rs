@@ -19,7 +19,7 @@ use crate::netlink::{self, Change};
 use crate::segments;
 use crate::sockets;
 use crate::state::{Held, State};
-use crate::sys::{self, in_netns};
+use crate::sys::{self, HostStack, in_netns};
 
 /// What `attach-interface` asks for.
 pub(crate) struct Wanted {
@@ -81,6 +81,9 @@ impl State {
         };
         check_interface_name(&ifname)?;
         let Wanted { domain, netns, mut details, .. } = wanted;
+        if adopts {
+            details.host_stack = in_netns(netns.as_deref(), || HostStack::of(&ifname)).ok();
+        }
         let known = self.live.guests.iter().find(|guest| guest.domain == domain);
         if details.owner.is_empty() {
             details.owner =
@@ -88,7 +91,7 @@ impl State {
         }
         let mut guest = Guest { port: 0, network, domain, mac, ifname, netns, details };
         let handed = self.make_handed(&guest)?;
-        self.change(|state| {
+        let plugged = self.change(|state| {
             guest.port = state.new_port()?;
             state.live.guests.push(guest.clone());
             match state.reopen(guest.port) {
@@ -101,7 +104,8 @@ impl State {
                 }
                 Err(failure) => Err(failure),
             }
-        })?;
+        });
+        plugged.inspect_err(|_| give_back(&guest))?;
         self.handed = handed;
         self.report_port(&guest, PortChange::Plugged);
         Ok(guest)
@@ -269,8 +273,22 @@ impl State {
 /// Removes the device of an interface that was unplugged, if it is ours, or the socket.
 pub(crate) fn let_go(guest: &Guest) {
     guest.details.cable.tidy();
+    give_back(guest);
     if guest.details.cable.is_own_device() {
         vanish(guest.netns.as_deref(), &guest.ifname);
+    }
+}
+
+/// Leaves a device that was adopted as it was before.
+fn give_back(guest: &Guest) {
+    if let Some(stack) = guest.details.host_stack {
+        let set = in_netns(guest.netns.as_deref(), || {
+            stack.set(&guest.ifname);
+            Ok(())
+        });
+        if let Err(error) = set {
+            tracing::debug!("{}: {error}", guest.ifname);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 
 use pontoon_proto::privilege::{self, Kept};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, move_into_link_name_space};
+use serde::{Deserialize, Serialize};
 
 /// Bytes of `virtio_net_hdr_v1`, before each frame of a tap.
 const TAP_HEADER: libc::c_int = 12;
@@ -115,16 +116,43 @@ pub(crate) fn open_packet(index: u32, queues: u16) -> io::Result<Vec<OwnedFd>> {
     Ok(fds)
 }
 
+/// How the host's own stack behaves on a device: what hushing it changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HostStack {
+    arp_ignore: i32,
+    /// Nothing where the kernel has no IPv6.
+    disable_ipv6: Option<i32>,
+}
+
+impl HostStack {
+    /// As it is set for a device of the calling thread's network namespace.
+    pub(crate) fn of(name: &str) -> io::Result<Self> {
+        let read = |path: String| -> io::Result<i32> {
+            std::fs::read_to_string(path)?.trim().parse().map_err(io::Error::other)
+        };
+        let [arp, ipv6] = settings(name);
+        Ok(Self { arp_ignore: read(arp)?, disable_ipv6: read(ipv6).ok() })
+    }
+
+    /// Sets it so; the device may be gone.
+    pub(crate) fn set(self, name: &str) {
+        for (path, value) in settings(name).into_iter().zip([Some(self.arp_ignore), self.disable_ipv6]) {
+            if let Some(Err(error)) = value.map(|value| std::fs::write(&path, value.to_string())) {
+                tracing::debug!("{path}: {error}");
+            }
+        }
+    }
+}
+
+fn settings(name: &str) -> [String; 2] {
+    [("ipv4", "arp_ignore"), ("ipv6", "disable_ipv6")]
+        .map(|(family, key)| format!("/proc/sys/net/{family}/conf/{name}/{key}"))
+}
+
 /// Keeps the host's own stack from answering on a device of the calling thread's network namespace that it shall only
 /// pass frames through: it would answer ARP for every address it has, and make one for IPv6.
 pub(crate) fn hush(name: &str) {
-    for (key, value) in [("ipv4", "arp_ignore", "8"), ("ipv6", "disable_ipv6", "1")]
-        .map(|(family, key, value)| (format!("/proc/sys/net/{family}/conf/{name}/{key}"), value))
-    {
-        if let Err(error) = std::fs::write(&key, value) {
-            tracing::debug!("{key}: {error}");
-        }
-    }
+    HostStack { arp_ignore: 8, disable_ipv6: Some(1) }.set(name);
 }
 
 /// Bytes that may wait in a packet socket, the kernel's bookkeeping included.

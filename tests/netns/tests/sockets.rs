@@ -33,6 +33,12 @@ fn interfaces(world: &World) -> Vec<serde_json::Value> {
     said.get("interfaces").and_then(|list| list.as_array().cloned()).unwrap_or_default()
 }
 
+const ARP_IGNORE: &str = "/proc/sys/net/ipv4/conf/ad0/arp_ignore";
+
+fn arp_ignore(world: &World) -> String {
+    world.exec("host", &["cat", ARP_IGNORE]).expect_ok("arp_ignore").trim().to_owned()
+}
+
 fn download(world: &World, guest: &str) -> usize {
     let get = || {
         let mut stream = std::net::TcpStream::connect(("203.0.113.80", 80)).expect("connect");
@@ -144,6 +150,11 @@ fn connections_outlive_the_datapath_and_control() {
     let Some(mut world) = world(2) else { return };
     world.start_network("natntw", &xml::natntw());
     let (plug, _client, address) = plugged(&world, "g1", "natntw", MAC1);
+    world.ip("host", "link add ad0 type veth peer name ad1");
+    let _ = world.exec("host", &["sh", "-c", &format!("echo 2 > {ARP_IGNORE}")]).expect_ok("arp_ignore");
+    let attach = ["attach-interface", "g2", "network", "natntw", "--kind", "adopt", "--target", "ad0"];
+    let _ = world.works(&[&attach[..], &["--mac", MAC2]].concat());
+    assert_eq!(arp_ignore(&world), "8", "the host does not answer there");
     for pid in world.datapaths() {
         let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("pid");
         rustix::process::kill_process(pid, Signal::KILL).expect("kill");
@@ -153,7 +164,9 @@ fn connections_outlive_the_datapath_and_control() {
     assert!(world.pings("g1", "203.0.113.80"), "without control");
     world.start_daemon();
     assert!(world.pings("g1", "203.0.113.80") && !plug.is_closed());
-    assert_eq!(interfaces(&world).len(), 1);
+    assert_eq!(interfaces(&world).len(), 2);
+    let _ = world.works(&["detach-interface", "g2", "network", "--mac", MAC2]);
+    assert_eq!(arp_ignore(&world), "2", "as it was before control and datapath died");
     for pid in world.datapaths() {
         let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("pid");
         rustix::process::kill_process(pid, Signal::KILL).expect("kill");
