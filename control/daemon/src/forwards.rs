@@ -11,7 +11,7 @@ use crate::document::v4;
 use crate::failure::{Answer, fail_help};
 use crate::known::Known;
 use crate::leases;
-use crate::live::{Live, LiveNetwork, LiveUplink};
+use crate::live::{Kind, Live, LiveNetwork, LiveUplink};
 use crate::state::State;
 
 /// What the datapath is told.
@@ -125,6 +125,9 @@ impl State {
         }
         let Some(live) = self.live.by_id(id).cloned() else { return Ok(()) };
         let uplink = self.live.uplinks.iter().find(|uplink| Some(uplink.id) == live.uplink).cloned();
+        if uplink.as_ref().is_some_and(|uplink| uplink.kind == Kind::User) {
+            return Err(by_sockets(next));
+        }
         for forward in &next.port_forwards {
             if let Some(uplink) = &uplink {
                 check_device(next, forward, uplink)?;
@@ -193,6 +196,16 @@ impl State {
         }
         Ok(())
     }
+}
+
+fn by_sockets(next: &Network) -> pontoon_proto::api::Failure {
+    fail_help(
+        format!(
+            "unsupported configuration: network '{}' leaves by sockets of the host, where no ports are forwarded",
+            next.name
+        ),
+        "leave out <portForward>, or let the network leave otherwise: kind='shared' or kind='direct'",
+    )
 }
 
 fn check_device(next: &Network, forward: &pontoon_netxml::PortForward, uplink: &LiveUplink) -> Answer<()> {

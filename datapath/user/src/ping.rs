@@ -45,7 +45,6 @@ impl Ping {
         Self { table: Table::new(limit), buffer: vec![0; 1 << 16], refused: false }
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.table.len()
     }

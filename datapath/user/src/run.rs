@@ -144,8 +144,9 @@ impl User {
     }
 
     /// What is open: TCP connections, UDP endpoints, pings.
-    #[cfg(test)]
-    pub(crate) fn open(&self) -> [usize; 3] {
+    #[doc(hidden)]
+    #[must_use]
+    pub fn open(&self) -> [usize; 3] {
         [self.tcp.len(), self.udp.len(), self.ping.len()]
     }
 
@@ -154,6 +155,19 @@ impl User {
     /// # Errors
     /// When polling fails, which it does not.
     pub fn turn(&mut self, longest: Option<Duration>) -> io::Result<Turn> {
+        self.turn_at(longest, Instant::now)
+    }
+
+    /// The same at a time that `clock` tells, once there is something.
+    ///
+    /// # Errors
+    /// As [`Self::turn`].
+    #[doc(hidden)]
+    pub fn turn_at(
+        &mut self,
+        longest: Option<Duration>,
+        clock: impl FnOnce() -> Instant,
+    ) -> io::Result<Turn> {
         let patience = self.patience();
         let wait =
             longest.map_or(patience, |longest| Some(patience.map_or(longest, |wait| wait.min(longest))));
@@ -161,7 +175,7 @@ impl User {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
-        let now = Instant::now();
+        let now = clock();
         let registry = self.poll.registry();
         let mut cx = Cx { side: &mut self.side, config: &self.config, now, registry };
         std::mem::swap(&mut self.unread, &mut self.again);

@@ -104,7 +104,6 @@ impl Udp {
         }
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
@@ -221,7 +220,8 @@ fn deliver<'a>(
         // What came as many joins those of its own size, a single shorter one ends the run.
         let single = datagrams.length <= run.size && datagrams.length == datagrams.size;
         let alike = datagrams.from == run.from && (datagrams.size == run.size || single);
-        if count > 0 && (ends || !alike || datagrams.length == 0 || octets + datagrams.length > LARGEST) {
+        let most = LARGEST.min(run.size * SEGMENTS);
+        if count > 0 && (ends || !alike || datagrams.length == 0 || octets + datagrams.length > most) {
             pass(cx, endpoint, &run, pieces.get(..count).unwrap_or_default());
             (count, octets) = (0, 0);
         }

@@ -10,6 +10,7 @@ pub mod frames;
 pub mod netxml;
 pub mod sequence;
 pub mod uplink;
+pub mod user;
 pub mod vhost;
 
 mod input;
@@ -19,7 +20,7 @@ pub mod seeds;
 /// A name and the function that takes the bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("frames", frames::run),
     ("dhcp", dhcp::run),
     ("dns", dns::run),
@@ -29,6 +30,7 @@ pub const TARGETS: [Target; 9] = [
     ("uplink", uplink::run),
     ("netxml", netxml::run),
     ("vhost", vhost::run),
+    ("user", user::run),
 ];
 
 /// Directory of a target's corpus.

@@ -30,6 +30,7 @@ pub fn of(target: &str) -> Vec<Seed> {
         "coalesce" => coalesced(),
         "netxml" => crate::netxml::seeds(),
         "vhost" => crate::vhost::seeds(),
+        "user" => crate::user::seeds(),
         _ => sequences(),
     }
 }

@@ -7,7 +7,7 @@ use pontoon_fuzz::{TARGETS, corpus};
 use pontoon_sim::Rng;
 
 /// Mutations of each target: about two seconds.
-const MUTATIONS: [(&str, usize); 9] = [
+const MUTATIONS: [(&str, usize); 10] = [
     ("frames", 20_000),
     ("dhcp", 20_000),
     ("dns", 10_000),
@@ -17,6 +17,7 @@ const MUTATIONS: [(&str, usize); 9] = [
     ("uplink", 10_000),
     ("netxml", 3000),
     ("vhost", 5000),
+    ("user", 4000),
 ];
 
 fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -109,6 +110,11 @@ fn uplink() {
 #[test]
 fn netxml() {
     test("netxml");
+}
+
+#[test]
+fn user() {
+    test("user");
 }
 
 /// 1,000 guests, most of them mad, each gone again with all it had.

@@ -50,7 +50,6 @@ impl Tcp {
         }
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
