@@ -17,8 +17,6 @@ use Register::{Frame, R0, R1, R2, R3, R4, R6};
 
 /// Offset in `struct __sk_buff`.
 const TC_INDEX: i16 = 44;
-/// In that field: the frame comes from the tap and is where it belongs.
-const PLACED: i32 = 0x7074;
 /// `BPF_F_INGRESS`.
 const TO_HOST: i32 = 1;
 const OUT: i32 = 0;
@@ -35,6 +33,24 @@ const VALUE: i16 = -28;
 pub(super) struct Device {
     pub(super) index: u32,
     pub(super) mac: Mac,
+    pub(super) marks: Marks,
+}
+
+/// What frames from the tap carry where they have been placed, in [`TC_INDEX`]. It stays there, so that a program and the one
+/// that takes its place may both see them; only on the other way, where the host forwards them, does it not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Marks {
+    arriving: u16,
+    leaving: u16,
+}
+
+impl Marks {
+    /// A network's own, the same in every control: frames may come by from networks of other hosts on this machine.
+    pub(super) fn of(uuid: [u8; 16]) -> Self {
+        let fold = |word: u16, pair: &[u8]| word.rotate_left(5) ^ u16::from_le_bytes([pair[0], pair[1]]);
+        let number = uuid.chunks_exact(2).fold(0, fold) | 2;
+        Self { arriving: number & !1, leaving: number | 1 }
+    }
 }
 
 /// Addresses that have sent something, by where they are: in one of the two.
@@ -48,7 +64,7 @@ pub(super) struct Sides {
 pub(super) fn arriving(sides: &Sides, device: &Device, tap: u32) -> Vec<Instruction> {
     let mut code = Assembler::default();
     let [other, copy, pass] = [(); 3].map(|()| code.label());
-    begin(&mut code, pass);
+    begin(&mut code, device.marks.arriving, device.marks.leaving, pass);
     learn(&mut code, &sides.wire, &sides.guests);
     unless_equal(&mut code, TO, device.mac, other);
     code.jump(pass);
@@ -67,10 +83,10 @@ pub(super) fn arriving(sides: &Sides, device: &Device, tap: u32) -> Vec<Instruct
 }
 
 /// For what the host sends by the interface.
-pub(super) fn leaving(sides: &Sides, tap: u32) -> Vec<Instruction> {
+pub(super) fn leaving(sides: &Sides, marks: Marks, tap: u32) -> Vec<Instruction> {
     let mut code = Assembler::default();
     let [inside, copy, pass] = [(); 3].map(|()| code.label());
-    begin(&mut code, pass);
+    begin(&mut code, marks.leaving, marks.arriving, pass);
     to_group(&mut code, copy, pass);
     on_map(&mut code, &sides.wire, TO, Helper::MapLookup);
     code.jump_if_null(R0, inside);
@@ -97,18 +113,19 @@ pub(super) fn outward(sides: &Sides, device: &Device) -> Vec<Instruction> {
     code.load(Size::One, R0, Frame, FROM);
     code.jump_if(R0, If::Common, 1, drop);
     learn(&mut code, &sides.guests, &sides.wire);
-    code.set(R0, PLACED);
-    code.store(Size::Four, R6, TC_INDEX, R0);
     code.load(Size::One, R0, Frame, TO);
     code.jump_if(R0, If::Common, 1, group);
     unless_equal(&mut code, TO, device.mac, single);
     code.jump(host);
     code.bind(single);
+    mark(&mut code, device.marks.leaving);
     redirect(&mut code, device.index, OUT);
 
     code.bind(group);
+    mark(&mut code, device.marks.leaving);
     clone(&mut code, device.index);
     code.bind(host);
+    mark(&mut code, device.marks.arriving);
     redirect(&mut code, device.index, TO_HOST);
 
     code.bind(drop);
@@ -117,19 +134,23 @@ pub(super) fn outward(sides: &Sides, device: &Device) -> Vec<Instruction> {
     code.finish()
 }
 
-/// Lets pass what the tap's program has sent, and reads the addresses of everything else.
-fn begin(code: &mut Assembler, pass: Label) {
+/// Lets pass what the tap's program has placed, and reads the addresses of everything else: also of what it has placed on the
+/// other way, and comes by this one.
+fn begin(code: &mut Assembler, placed: u16, other: u16, pass: Label) {
     let fresh = code.label();
     code.copy(R6, R1);
     code.load(Size::Four, R0, R6, TC_INDEX);
-    code.jump_if(R0, If::Other, PLACED.cast_unsigned(), fresh);
-    // What the host forwards is another frame.
-    code.set(R0, 0);
-    code.store(Size::Four, R6, TC_INDEX, R0);
-    code.jump(pass);
+    code.jump_if(R0, If::Equal, placed.into(), pass);
+    code.jump_if(R0, If::Other, other.into(), fresh);
+    mark(code, 0);
     code.bind(fresh);
     code.set(R2, 0);
     read(code, TO, ADDRESSES, pass);
+}
+
+fn mark(code: &mut Assembler, mark: u16) {
+    code.set(R0, mark.into());
+    code.store(Size::Four, R6, TC_INDEX, R0);
 }
 
 /// Has frames to groups copied, unless no bridge passes them on.

@@ -12,7 +12,7 @@ use pontoon_proto::message::ToDatapath;
 use pontoon_proto::privilege;
 use rustix::thread::CapabilitySet;
 
-use super::program::{self, Device, Sides};
+use super::program::{self, Device, Marks, Sides};
 use crate::ebpf::bpf::{Addresses, Way};
 use crate::ebpf::hook::{self, Hook, Place, Step};
 use crate::failure::{Answer, fail_help, internal};
@@ -83,7 +83,8 @@ impl State {
         let named = |name: &str| links.iter().find(|link| link.name == name);
         let Some(tap) = named(live.device()) else { return Ok(()) };
         let device = named(live.bridge()).filter(|link| super::fault(live.bridge(), link, links).is_none());
-        let device = device.and_then(|link| Some(Device { index: link.index, mac: link.mac? }));
+        let marks = Marks::of(live.network.uuid.unwrap_or_default().into_bytes());
+        let device = device.and_then(|link| Some(Device { index: link.index, mac: link.mac?, marks }));
         let plan = Plan { device, tap: tap.index };
         let before = self.splices.hung.remove(&live.id);
         if before.as_ref().is_some_and(|hung| hung.plan == plan) {
@@ -159,7 +160,12 @@ fn hooks(sides: &Sides, device: &Device, tap: u32, classic: bool) -> Result<[Hoo
         hook::hang(code, name, Place { interface, way, handle: HANDLE }, classic)
     };
     let outward = hang(&program::outward(sides, device), c"pontoon_tap", tap, Way::Arriving)?;
-    let leaving = match hang(&program::leaving(sides, tap), c"pontoon_egress", device.index, Way::Leaving) {
+    let leaving = match hang(
+        &program::leaving(sides, device.marks, tap),
+        c"pontoon_egress",
+        device.index,
+        Way::Leaving,
+    ) {
         Ok(leaving) => leaving,
         Err(failed) => {
             outward.unhang(None);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 
-use super::program::{self, Device, Sides};
+use super::program::{self, Device, Marks, Sides};
 use super::splice::make_sides;
 use super::{fault, is_wireless};
 use crate::ebpf::bpf;
@@ -30,9 +30,9 @@ fn load() -> Option<Programs> {
     with_few_rights(|| {
         let sides = make_sides()?;
         // The loopback interface.
-        let device = Device { index: 1, mac: HOST };
+        let device = Device { index: 1, mac: HOST, marks: Marks::of([7; 16]) };
         let arriving = bpf::program(&program::arriving(&sides, &device, 1), c"arriving");
-        let leaving = bpf::program(&program::leaving(&sides, 1), c"leaving");
+        let leaving = bpf::program(&program::leaving(&sides, device.marks, 1), c"leaving");
         let outward = bpf::program(&program::outward(&sides, &device), c"outward");
         let taken = "the kernel takes it";
         let (arriving, leaving) = (arriving.expect(taken), leaving.expect(taken));
