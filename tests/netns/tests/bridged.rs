@@ -175,8 +175,18 @@ fn guests_are_in_the_segment_of_an_interface() {
         until(what, 5, || world.ip("g1", "link show eth0").contains(&format!("mtu {mtu}")).then_some(()));
         assert!(long("1372") && long("1472") == (mtu == "1500"), "{what}");
     }
+    let open = |world: &World| {
+        let list = std::fs::read_dir(format!("/proc/{}/fd", world.daemon_pid()));
+        list.expect("descriptors").count()
+    };
+    let before = open(&world);
+    for _ in 0..10 {
+        let _ = world.works(&["net-destroy", "lan"]);
+        assert!(is_as_it_was(&world));
+        let _ = world.works(&["net-start", "lan"]);
+    }
     let _ = world.works(&["net-destroy", "lan"]);
-    assert!(is_as_it_was(&world) && world.pings("host", NEIGHBOUR));
+    assert!(open(&world) < before && world.pings("host", NEIGHBOUR));
 }
 
 #[test]
@@ -293,7 +303,7 @@ fn programs_of_older_kernels_do_the_same_at_the_interface() {
 
 #[test]
 fn nat_leaves_by_an_interface_on_which_guests_are() {
-    let Some(mut world) = plain_world(Setup::default(), ON_UP0) else { return };
+    let Some(mut world) = plain_world(Setup { workers: 2, ..Setup::default() }, ON_UP0) else { return };
     world.ip("host", "route add default via 203.0.113.1");
     world.start_network("natntw", &xml::shared("natntw", "virbr1", 100, 10));
     let bridged = world.guest("g1", "lan", "eth0", MAC1);
