@@ -37,16 +37,15 @@ impl Port {
 }
 
 impl Released {
-    /// For a table of so many sessions.
-    pub(super) fn new(sessions: usize) -> Self {
-        Self(vec![Place::default(); sessions.next_power_of_two().clamp(64, PLACES)])
+    pub(super) fn new() -> Self {
+        Self(vec![Place::default(); PLACES])
     }
 
     /// Ports of one uplink and protocol lie side by side.
     #[inline(always)]
     fn at(&self, port: &Port) -> usize {
         let start = (port.key() >> 16).wrapping_mul(0x9e37_79b9) as usize;
-        start.wrapping_add(usize::from(port.port)) & (self.0.len() - 1)
+        start.wrapping_add(usize::from(port.port)) & (PLACES - 1)
     }
 
     /// `owner`: a hash of the inside endpoint that had it.

@@ -86,7 +86,7 @@ impl Table {
             free: (0..count as u32).rev().collect(),
             free_hosts: (0..hosts as u32).rev().collect(),
             peers: None,
-            released: Released::new(count),
+            released: Released::new(),
             latest: 0,
             quota: MIN_QUOTA.max(count as u32 / 2),
         }
