@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::verbs::{conntrack, status};
 use crate::vsh::options::Options;
 use crate::vsh::shell::FORMAT_ENV;
-use crate::{brctl, complete, lab, man, net_xml, run};
+use crate::{brctl, complete, doctor, lab, man, net_xml, run};
 
 /// Virtual networks for VMs, containers and labs in user space.
 #[derive(Debug, Parser)]
@@ -36,6 +36,8 @@ pub(crate) enum Verb {
     /// Sessions of NAT: list, count or end them.
     #[command(subcommand)]
     Conntrack(conntrack::Conntrack),
+    /// What protects the running processes, and what this host lacks.
+    Doctor(JsonArgs),
     /// Build three networks and two guests in private namespaces and check that they work.
     Lab(LabArgs),
     /// Run a command in a network of its own that needs no privilege: `pontoon run --user -- COMMAND`.
@@ -91,6 +93,13 @@ pub(crate) struct DaemonArgs {
     /// Who may use the verbs that change nothing: those who may manage networks, or anybody.
     #[arg(long, value_name = "WHO", value_parser = ["group", "any"], default_value = "group")]
     pub(crate) read_access: String,
+    /// Who the datapath runs as: a user's name or UID:GID.
+    #[arg(long, value_name = "USER", default_value = pontoon_control::DEFAULT_DATAPATH_USER)]
+    pub(crate) datapath_user: String,
+    /// auto: the datapath's sandbox is what this host allows; strict: it is whole or nothing runs; log: as auto, and the
+    /// kernel's log has what the filter of system calls would not allow.
+    #[arg(long, value_name = "MODE", value_parser = ["auto", "strict", "log"], default_value = "auto")]
+    pub(crate) sandbox: String,
     /// Attaches programs of shared uplinks as before Linux 6.6.
     #[arg(long, hide = true)]
     pub(crate) classic_hooks: bool,
@@ -106,6 +115,12 @@ pub(crate) struct DatapathArgs {
     pub(crate) session_fd: Option<i32>,
     #[arg(long, default_value_t = 1)]
     pub(crate) workers: u16,
+    #[arg(long, value_parser = ["auto", "strict", "log"], default_value = "auto")]
+    pub(crate) sandbox: String,
+    #[arg(long, default_value_t = 65534)]
+    pub(crate) uid: u32,
+    #[arg(long, default_value_t = 65534)]
+    pub(crate) gid: u32,
 }
 
 #[derive(Debug, Args)]
@@ -202,6 +217,8 @@ pub(crate) fn run(options: Options) -> ExitCode {
             group: args.group,
             anybody_reads: args.read_access == "any",
             classic_hooks: args.classic_hooks,
+            datapath_user: args.datapath_user,
+            sandbox: args.sandbox,
             socket,
         })),
         Verb::Datapath(args) => service(run::datapath(&run::Datapath {
@@ -209,6 +226,9 @@ pub(crate) fn run(options: Options) -> ExitCode {
             control_fd: args.control_fd,
             session_fd: args.session_fd,
             workers: args.workers,
+            sandbox: args.sandbox,
+            uid: args.uid,
+            gid: args.gid,
         })),
         Verb::Lab(args) => lab::run(&args),
         Verb::Run(args) => crate::user::run(&args),
@@ -218,6 +238,7 @@ pub(crate) fn run(options: Options) -> ExitCode {
         Verb::Brctl(args) => brctl(socket, args.words),
         Verb::Status(args) => status::status(&Client::new(socket), args.json, options.quiet),
         Verb::Conntrack(verb) => conntrack::run(&Client::new(socket), &verb, options.quiet),
+        Verb::Doctor(args) => doctor::doctor(&Client::new(socket), args.json),
         Verb::BridgeHelper(args) => service(run::bridge_helper(args, socket)),
         Verb::Completion(args) => complete::script(args.shell),
         Verb::Man(args) => man::write(&args.dir),

@@ -5,6 +5,7 @@ mod bench;
 mod brctl;
 mod client;
 mod complete;
+mod doctor;
 mod encoding;
 mod lab;
 mod man;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use pontoon_control::{BridgeHelperArgs, DaemonArgs, ReadAccess};
 use pontoon_datapath::DatapathArgs;
+use pontoon_datapath::sandbox::{Mode, Sandbox};
 
 use crate::args::HelperArgs;
 
@@ -19,6 +20,8 @@ pub(crate) struct Daemon {
     pub(crate) group: String,
     pub(crate) anybody_reads: bool,
     pub(crate) classic_hooks: bool,
+    pub(crate) datapath_user: String,
+    pub(crate) sandbox: String,
     /// Another place for the API socket than the runtime directory.
     pub(crate) socket: Option<PathBuf>,
 }
@@ -30,6 +33,9 @@ pub(crate) struct Datapath {
     pub(crate) control_fd: RawFd,
     pub(crate) session_fd: Option<RawFd>,
     pub(crate) workers: u16,
+    pub(crate) sandbox: String,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 pub(crate) fn daemon(daemon: &Daemon) -> anyhow::Result<()> {
@@ -42,6 +48,8 @@ pub(crate) fn daemon(daemon: &Daemon) -> anyhow::Result<()> {
         group: daemon.group.clone(),
         read_access: if daemon.anybody_reads { ReadAccess::Any } else { ReadAccess::Group },
         classic_hooks: daemon.classic_hooks,
+        datapath_user: daemon.datapath_user.clone(),
+        datapath_args: vec!["--sandbox".to_owned(), daemon.sandbox.clone()],
         ..DaemonArgs::default()
     })
 }
@@ -62,5 +70,10 @@ pub(crate) fn datapath(datapath: &Datapath) -> anyhow::Result<()> {
         spin_us: DatapathArgs::SPIN_US,
         nap_us: DatapathArgs::NAP_US,
         coalesce: true,
+        sandbox: Sandbox {
+            mode: Mode::named(&datapath.sandbox).unwrap_or_default(),
+            uid: datapath.uid,
+            gid: datapath.gid,
+        },
     })
 }

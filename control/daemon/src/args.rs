@@ -11,6 +11,9 @@ pub const DEFAULT_SESSION_BYTES: u64 = 65536 * 128;
 /// The group whose members manage networks, if it exists.
 pub const DEFAULT_GROUP: &str = "pontoon";
 
+/// Who the datapath runs as.
+pub const DEFAULT_DATAPATH_USER: &str = "nobody";
+
 /// Settings of `pontoon daemon`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DaemonArgs {
@@ -22,6 +25,8 @@ pub struct DaemonArgs {
     pub workers: u16,
     /// The API socket; `None` is `pontoon.sock` below `runtime_dir`.
     pub socket: Option<PathBuf>,
+    /// Who the datapath runs as: a name, a number, or `UID:GID`.
+    pub datapath_user: String,
     /// Passed on to `pontoon datapath`.
     pub datapath_args: Vec<String>,
     pub resolv_conf: PathBuf,
@@ -42,6 +47,7 @@ impl Default for DaemonArgs {
             runtime_dir: DEFAULT_RUNTIME_DIR.into(),
             workers: 1,
             socket: None,
+            datapath_user: DEFAULT_DATAPATH_USER.to_owned(),
             datapath_args: Vec::new(),
             resolv_conf: "/etc/resolv.conf".into(),
             group: DEFAULT_GROUP.to_owned(),

@@ -47,6 +47,7 @@ mod sys;
 mod takeover;
 #[cfg(test)]
 mod testing;
+mod users;
 mod verbs;
 #[cfg(test)]
 mod verbs_tests;
@@ -54,7 +55,7 @@ mod watch;
 mod ways;
 
 pub use api::ReadAccess;
-pub use args::{DEFAULT_GROUP, DEFAULT_SESSION_BYTES, DaemonArgs};
+pub use args::{DEFAULT_DATAPATH_USER, DEFAULT_GROUP, DEFAULT_SESSION_BYTES, DaemonArgs};
 #[doc(hidden)]
 pub use document::preview;
 pub use helper::{BridgeHelperArgs, bridge_helper};

@@ -24,6 +24,8 @@ const APPLY_TIMEOUT: Duration = Duration::from_secs(5);
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Messages of the datapath that nobody has read yet; more are dropped.
 const BACKLOG: usize = 256;
+/// Lines a datapath may say of its sandbox.
+const MAX_LACKING: usize = 16;
 
 /// What wakes the main loop.
 #[derive(Debug)]
@@ -64,13 +66,15 @@ pub(crate) struct Link {
     pub(crate) number: u64,
     pub(crate) pid: u32,
     pub(crate) workers: u16,
+    /// What of its sandbox the host did not allow.
+    pub(crate) lacking: Vec<String>,
     writer: Arc<Mutex<UnixStream>>,
     replies: Mutex<Receiver<ToControl>>,
 }
 
 impl Link {
-    /// Greets the datapath at the other end.
-    pub(crate) fn open(stream: UnixStream, number: u64, events: Notifier) -> io::Result<Greeted> {
+    /// Greets the datapath at the other end, which is process `pid`: it does not know its number outside itself.
+    pub(crate) fn open(stream: UnixStream, pid: u32, number: u64, events: Notifier) -> io::Result<Greeted> {
         stream.set_write_timeout(Some(APPLY_TIMEOUT))?;
         codec::send(&stream, &ToDatapath::Hello, &[])?;
         let (hello, handed) = greeting(&stream, &events)?;
@@ -82,8 +86,8 @@ impl Link {
             events.send(Event::Gone(number));
         })?;
         let (writer, replies) = (Arc::new(Mutex::new(stream)), Mutex::new(replies));
-        let Hello { pid, workers, document } = hello;
-        Ok(Greeted { link: Self { number, pid, workers, writer, replies }, document, handed })
+        let Hello { workers, lacking, document } = hello;
+        Ok(Greeted { link: Self { number, pid, workers, lacking, writer, replies }, document, handed })
     }
 
     /// Forgets answers that came too late for the request before.
@@ -193,8 +197,8 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 struct Hello {
-    pid: u32,
     workers: u16,
+    lacking: Vec<String>,
     document: Document,
 }
 
@@ -212,8 +216,9 @@ fn greeting(stream: &UnixStream, events: &Notifier) -> io::Result<(Hello, Handed
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the datapath did not greet"));
         };
         match message {
-            ToControl::Hello { pid, workers, document } => {
-                return Ok((Hello { pid, workers, document }, handed));
+            ToControl::Hello { workers, lacking, document } => {
+                let lacking = lacking.iter().take(MAX_LACKING).map(|line| printable(line)).collect();
+                return Ok((Hello { workers, lacking, document: *document }, handed));
             }
             ToControl::Port { port, kind } if handed.ports.len() <= usize::from(MAX_ID) => {
                 handed.ports.push((port, Held { kind, fds }));
@@ -266,7 +271,8 @@ mod tests {
     fn a_refusal_is_an_error_and_a_stale_acknowledgement_is_not_enough() {
         let (ours, theirs) = UnixStream::pair().expect("pair");
         let peer = std::thread::spawn(move || {
-            let hello = ToControl::Hello { pid: 7, workers: 2, document: Document::default() };
+            let hello =
+                ToControl::Hello { workers: 2, lacking: vec!["a\tb".into()], document: Box::default() };
             codec::receive::<ToDatapath>(&theirs).expect("hello");
             let early = ToControl::PortFailed { port: 9, reason: "gone".into() };
             codec::send(&theirs, &early, &[]).expect("send");
@@ -280,14 +286,14 @@ mod tests {
             codec::send(&theirs, &ToControl::Refused { reason: "no\x1b[31m".into() }, &[]).expect("send");
         });
         let (events, received) = sync_channel(4);
-        let Greeted { link, handed, .. } = Link::open(ours, 3, events.into()).expect("open");
+        let Greeted { link, handed, .. } = Link::open(ours, 7, 3, events.into()).expect("open");
         let ports: Vec<_> = handed.ports.iter().map(|(port, held)| (*port, held.fds.len())).collect();
         assert_eq!((ports, handed.sessions.is_some()), (vec![(2, 2)], true));
         assert!(
             matches!(received.recv(), Ok(Event::PortFailed { port: 9, .. })),
             "a report before the hello"
         );
-        assert_eq!((link.pid, link.workers), (7, 2));
+        assert_eq!((link.pid, link.workers, link.lacking.as_slice()), (7, 2, ["a?b".to_owned()].as_slice()));
         let document = Document { generation: 5, ..Document::default() };
         let failure = link.apply(document).expect_err("refused");
         assert_eq!(failure.message, "operation failed: the datapath refused the change: no?[31m");

@@ -21,7 +21,7 @@ use crate::state::State;
 use crate::store::{self, Store};
 use crate::supervisor::Supervisor;
 use crate::watch::{Notifier, Watch};
-use crate::{api, lease_watch, sys};
+use crate::{api, lease_watch, sys, users};
 
 /// Where guests plug in, below the runtime directory.
 const SOCKETS: &str = "ports";
@@ -44,6 +44,7 @@ pub fn main(args: DaemonArgs) -> anyhow::Result<()> {
     store::make_dir(state_dir, 0o700).with_context(|| cannot(state_dir))?;
     store::make_dir(&args.runtime_dir, 0o755).with_context(|| cannot(&args.runtime_dir))?;
     let _lock: File = store::lock(state_dir)?;
+    let user = users::find(&args.datapath_user)?;
     let socket = args.socket();
     let access = Access::new(&args.group, args.read_access);
     let sockets = args.runtime_dir.join(SOCKETS);
@@ -61,7 +62,7 @@ pub fn main(args: DaemonArgs) -> anyhow::Result<()> {
     state.sharing.classic = args.classic_hooks;
     let mut daemon = Daemon {
         state: Arc::new(Shared::new(state)),
-        supervisor: Supervisor::new(&args),
+        supervisor: Supervisor::new(&args, user),
         notifier: watch.notifier(),
         connects: Arc::new(AtomicUsize::new(0)),
         restart_at: Instant::now(),

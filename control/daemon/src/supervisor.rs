@@ -11,10 +11,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
+use pontoon_proto::privilege;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::{Errno, FdFlags};
+use rustix::net::sockopt;
 use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::thread::CapabilitySet;
 
 use crate::args::DaemonArgs;
 use crate::link::{Greeted, Link};
@@ -25,6 +28,9 @@ use crate::watch::Notifier;
 /// Time a datapath gets to end by itself.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Of the environment: what a backtrace needs, for one, is out of its reach.
+const PASSED_ON: [&str; 2] = ["PONTOON_LOG", "PONTOON_LEVERS"];
+
 /// What starts datapaths, and the child it started last.
 pub(crate) struct Supervisor {
     socket: PathBuf,
@@ -32,6 +38,7 @@ pub(crate) struct Supervisor {
     /// Workers of the next datapath: as many as the taps have queues.
     pub(crate) workers: u16,
     extra: Vec<String>,
+    user: (u32, u32),
     /// NAT sessions: memory that outlives the datapath.
     sessions: Option<OwnedFd>,
     session_bytes: u64,
@@ -40,12 +47,14 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(crate) fn new(args: &DaemonArgs) -> Self {
+    /// `user`: who datapaths run as, and their group.
+    pub(crate) fn new(args: &DaemonArgs, user: (u32, u32)) -> Self {
         Self {
             socket: args.runtime_dir.join("datapath.sock"),
             log: args.runtime_dir.join("datapath.log"),
             workers: args.workers.max(1),
             extra: args.datapath_args.clone(),
+            user,
             sessions: None,
             session_bytes: args.session_bytes,
             process: None,
@@ -57,7 +66,8 @@ impl Supervisor {
     pub(crate) fn take_over(&mut self, events: &Notifier) -> Option<Greeted> {
         let stream = UnixStream::connect(&self.socket).ok()?;
         let process = sys::peer_process(&stream).map(|handle| Process { handle, child: None });
-        match self.open(stream, events) {
+        let pid = sockopt::socket_peercred(&stream).map_or(0, |peer| peer.pid.as_raw_nonzero().get());
+        match self.open(stream, pid.cast_unsigned(), events) {
             Ok(mut greeted) => {
                 self.process =
                     process.inspect_err(|error| tracing::warn!("the datapath's process: {error}")).ok();
@@ -72,9 +82,13 @@ impl Supervisor {
         }
     }
 
-    fn open(&mut self, stream: UnixStream, events: &Notifier) -> io::Result<Greeted> {
+    fn open(&mut self, stream: UnixStream, pid: u32, events: &Notifier) -> io::Result<Greeted> {
         self.links += 1;
-        Link::open(stream, self.links, events.clone())
+        let greeted = Link::open(stream, pid, self.links, events.clone())?;
+        for line in &greeted.link.lacking {
+            tracing::warn!("the datapath's sandbox lacks {line}");
+        }
+        Ok(greeted)
     }
 
     /// Starts a datapath process and greets it.
@@ -86,9 +100,11 @@ impl Supervisor {
         restrict(&self.socket, 0o600)?;
         let (ours, theirs) = UnixStream::pair()?;
         let sessions = self.sessions()?;
-        let child = self.spawn(listener.into(), theirs.into(), sessions).and_then(Process::of);
-        self.process = Some(child.context("cannot start the datapath process")?);
-        let greeted = self.open(ours, events);
+        let child = self.spawn(listener.into(), theirs.into(), sessions);
+        let child = child.context("cannot start the datapath process")?;
+        let pid = child.id();
+        self.process = Some(Process::of(child).context("cannot watch the datapath process")?);
+        let greeted = self.open(ours, pid, events);
         let Greeted { link, .. } = greeted.with_context(|| {
             format!("the datapath process did not start; its messages are in {}", self.log.display())
         })?;
@@ -115,18 +131,22 @@ impl Supervisor {
             rustix::io::fcntl_setfd(fd, FdFlags::empty())?;
         }
         let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.log)?;
-        Command::new("/proc/self/exe")
+        let mut command = Command::new("/proc/self/exe");
+        command
             .arg("datapath")
             .args(["--listen-fd", &listener.as_raw_fd().to_string()])
             .args(["--control-fd", &control.as_raw_fd().to_string()])
             .args(["--session-fd", &sessions.as_raw_fd().to_string()])
             .args(["--workers", &self.workers.to_string()])
+            .args(["--uid", &self.user.0.to_string(), "--gid", &self.user.1.to_string()])
             .args(&self.extra)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .process_group(0)
-            .spawn()
+            .env_clear()
+            .envs(PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        sys::spawn_apart(&mut command)
     }
 
     /// After `Quit`: waits for the process, kills it when it does not end, and removes its socket.
@@ -167,8 +187,14 @@ impl Process {
 
     /// Kills it if it has not ended by itself, and waits until it is gone: its taps have to be free.
     fn end(mut self) {
-        let killed = rustix::process::pidfd_send_signal(&self.handle, Signal::KILL);
-        if let Err(error) = killed.or_else(|error| if error == Errno::SRCH { Ok(()) } else { Err(error) }) {
+        // It is another user's process.
+        let killed = privilege::with(CapabilitySet::KILL, || {
+            match rustix::process::pidfd_send_signal(&self.handle, Signal::KILL) {
+                Err(Errno::SRCH) => Ok(()),
+                done => Ok(done?),
+            }
+        });
+        if let Err(error) = killed {
             tracing::warn!("the datapath cannot be killed: {error}");
             return;
         }

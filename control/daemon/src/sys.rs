@@ -6,9 +6,10 @@ use std::mem::{size_of, size_of_val, zeroed};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
+use std::process::{Child, Command};
 
 use pontoon_proto::privilege::{self, Kept};
-use rustix::thread::{CapabilitySet, LinkNameSpaceType, move_into_link_name_space};
+use rustix::thread::{CapabilitySet, LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 
 /// Bytes of `virtio_net_hdr_v1`, before each frame of a tap.
@@ -379,6 +380,26 @@ pub(crate) fn in_netns<T: Send>(
     })
 }
 
+/// Starts a program as process 1 of a process namespace of its own, or beside the others where that cannot be made.
+///
+/// Asking for the namespace changes what children of a thread are born into, so a thread of its own asks.
+pub(crate) fn spawn_apart(command: &mut Command) -> io::Result<Child> {
+    let mut run = || {
+        let asked = privilege::with(CapabilitySet::SYS_ADMIN, || {
+            // SAFETY: CLONE_NEWPID leaves memory and the descriptor table as they are; the wrapper is unsafe for
+            // CLONE_FILES. No safe one is left.
+            Ok(unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWPID) }?)
+        });
+        if let Err(error) = asked {
+            tracing::debug!("no process namespace: {error}");
+        }
+        command.spawn()
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(&mut run).join().unwrap_or_else(|_| Err(io::Error::other("the starting thread failed")))
+    })
+}
+
 /// Gives up every capability this process does not need; DESIGN.md has the reason for each that stays.
 pub(crate) fn drop_capabilities() -> io::Result<()> {
     let effective = CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW;
@@ -386,8 +407,14 @@ pub(crate) fn drop_capabilities() -> io::Result<()> {
         | CapabilitySet::SYS_ADMIN
         | CapabilitySet::BPF
         | CapabilitySet::SYS_PTRACE
-        | CapabilitySet::DAC_READ_SEARCH;
-    privilege::limit(&Kept { effective, permitted, bounding: permitted | CapabilitySet::SETPCAP })
+        | CapabilitySet::DAC_READ_SEARCH
+        | CapabilitySet::SETUID
+        | CapabilitySet::SETGID
+        | CapabilitySet::SETPCAP
+        | CapabilitySet::KILL;
+    privilege::limit(&Kept { effective, permitted, bounding: permitted })?;
+    // What is started from here gets what is permitted here and no more, whoever owns its file.
+    Ok(rustix::thread::set_no_new_privs(true)?)
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

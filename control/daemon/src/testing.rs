@@ -4,7 +4,6 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use pontoon_proto::Document;
 use pontoon_proto::api::{Failure, Reply, Request, Response};
 use pontoon_proto::codec;
 use pontoon_proto::message::{ToControl, ToDatapath};
@@ -48,7 +47,7 @@ pub(crate) fn connect(state: &mut State) -> Receiver<Event> {
     let (ours, theirs) = UnixStream::pair().expect("pair");
     agreeable(theirs);
     let (events, received) = sync_channel(8);
-    state.link = Some(Link::open(ours, 1, events.into()).expect("link").link);
+    state.link = Some(Link::open(ours, 1, 1, events.into()).expect("link").link);
     received
 }
 
@@ -56,7 +55,9 @@ fn agreeable(stream: UnixStream) {
     std::thread::spawn(move || {
         while let Ok(Some((message, _))) = codec::receive::<ToDatapath>(&stream) {
             let answer = match message {
-                ToDatapath::Hello => ToControl::Hello { pid: 1, workers: 1, document: Document::default() },
+                ToDatapath::Hello => {
+                    ToControl::Hello { workers: 1, lacking: Vec::new(), document: Box::default() }
+                }
                 ToDatapath::Apply { document } if document.networks.iter().any(|n| n.name == "bad") => {
                     ToControl::Refused { reason: "bad".into() }
                 }

@@ -56,7 +56,7 @@ impl State {
             Request::Status => {
                 let link = self.link()?;
                 link.drain();
-                Ok(Reply::Status { status: link.status()?, pid: link.pid })
+                Ok(Reply::Status { status: link.status()?, pid: link.pid, lacking: link.lacking.clone() })
             }
             Request::ConntrackList { filter, cursor } => self.conntrack_list(&filter, cursor),
             Request::ConntrackCount { filter, cursor } => self.conntrack_count(&filter, cursor),

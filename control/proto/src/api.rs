@@ -423,6 +423,9 @@ pub enum Reply {
     Status {
         status: Box<crate::message::Status>,
         pid: u32,
+        /// What of the datapath's sandbox this host did not allow.
+        #[serde(default)]
+        lacking: Vec<String>,
     },
     /// `next` is the cursor for the rest, if there is one.
     Sessions {

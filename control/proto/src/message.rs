@@ -61,8 +61,13 @@ pub enum ToControl {
     /// One descriptor, the memory of the NAT sessions.
     Sessions,
     /// The running document (generation 0 when none was applied), for a control that takes over. Ends the answer to
-    /// [`ToDatapath::Hello`].
-    Hello { pid: u32, workers: u16, document: Document },
+    /// [`ToDatapath::Hello`]. `lacking`: what of its sandbox the host did not allow.
+    Hello {
+        workers: u16,
+        #[serde(default)]
+        lacking: Vec<String>,
+        document: Box<Document>,
+    },
     /// All workers run this generation.
     Applied { generation: u64 },
     /// The last document or descriptor was refused; the previous state runs on.

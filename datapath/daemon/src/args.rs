@@ -1,5 +1,7 @@
 //! What the process is started with.
 
+use crate::sandbox::Sandbox;
+
 /// Descriptors are numbers of descriptors inherited over exec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatapathArgs {
@@ -16,6 +18,8 @@ pub struct DatapathArgs {
     pub nap_us: u32,
     /// Neighbouring frames of a flow leave as one; off only to measure what it is worth.
     pub coalesce: bool,
+    /// What it gives up before it starts.
+    pub sandbox: Sandbox,
 }
 
 /// `KEY=VALUE` pairs with commas between, to measure what each is worth: `spin=MICROSECONDS`,
@@ -47,12 +51,17 @@ impl DatapathArgs {
         self.workers.clamp(1, Self::MAX_WORKERS)
     }
 
-    /// How long to spin; zero on a machine with one processor.
+    /// Nobody spins on a machine with one processor. How many there are is asked of files, which are out of reach later.
+    #[must_use]
+    pub fn on_this_machine(self) -> Self {
+        let several = std::thread::available_parallelism().is_ok_and(|count| count.get() > 1);
+        Self { spin_us: if several { self.spin_us } else { 0 }, ..self }
+    }
+
+    /// How long to spin.
     #[must_use]
     pub fn spin(&self) -> std::time::Duration {
-        let several = std::thread::available_parallelism().is_ok_and(|count| count.get() > 1);
-        let micros = if several { self.spin_us.min(Self::MAX_SPIN_US) } else { 0 };
-        std::time::Duration::from_micros(micros.into())
+        std::time::Duration::from_micros(self.spin_us.min(Self::MAX_SPIN_US).into())
     }
 
     /// How long frames gather.

@@ -20,7 +20,8 @@ mod process;
 mod queues;
 mod reach;
 mod resolver;
-mod sandbox;
+#[doc(hidden)]
+pub mod sandbox;
 mod service;
 mod sessions;
 mod spin;

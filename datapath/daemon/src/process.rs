@@ -1,6 +1,5 @@
 //! Starts the threads and keeps the process alive over the death of controls.
 
-use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
@@ -11,17 +10,18 @@ use anyhow::Context;
 use pontoon_engine::engine::{Config, Engine};
 use pontoon_engine::nat::Slot;
 use pontoon_ports::sys;
+use rustix::process::Uid;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{DatapathArgs, LEVERS_ENV};
 use crate::egress::Ways;
+use crate::handoff;
 use crate::lease_log;
 use crate::link::{self, Link};
 use crate::mail::Mailbox;
 use crate::service::{End, Service};
 use crate::vhost::Front;
 use crate::worker::{self, Parts, Worker};
-use crate::{handoff, sandbox};
 
 /// Environment variable with the level of the log, e.g. `debug`.
 const LOG_ENV: &str = "PONTOON_LOG";
@@ -35,25 +35,29 @@ const DEFAULT_SLOTS: usize = 65_536;
 /// # Errors
 /// When descriptors are unusable, a privilege is left, or a thread cannot be started.
 pub fn main(args: DatapathArgs) -> anyhow::Result<()> {
-    let args = args.with_levers(&std::env::var(LEVERS_ENV).unwrap_or_default());
+    let args = args.with_levers(&std::env::var(LEVERS_ENV).unwrap_or_default()).on_this_machine();
     let listener = UnixListener::from(sys::take_inherited(args.listen_fd).context("listening socket")?);
     let control = UnixStream::from(sys::take_inherited(args.control_fd).context("control socket")?);
     let sessions = args.session_fd.map(sys::take_inherited).transpose().context("session memory")?;
     init_log();
     sys::settle_signals();
-    sandbox::enter().context("sandbox")?;
     // Whoever connects is told by the kernel that this process, not the control that made the socket, is the peer.
     rustix::net::listen(&listener, BACKLOG)?;
     listener.set_nonblocking(false)?;
     control.set_nonblocking(false)?;
+    let (owner, seed) = (rustix::process::geteuid(), seed()?);
+    let lacking = args.sandbox.enter().context("sandbox")?;
+    for line in &lacking {
+        tracing::warn!("the sandbox lacks {line}");
+    }
     let kept = sessions.as_ref().map(OwnedFd::try_clone).transpose().context("session memory")?;
     let slots = match sessions {
         Some(memory) => sys::map_shared::<Slot>(memory).context("session memory")?,
         None => Box::leak(vec![Slot::default(); DEFAULT_SLOTS].into_boxed_slice()),
     };
-    let (service, threads) = start(&args, slots, seed()?)?;
-    let mut service = service.with_sessions(kept);
-    serve(&mut service, control, &listener);
+    let (service, threads) = start(&args, slots, seed)?;
+    let mut service = service.with_sessions(kept).with_lacking(lacking);
+    serve(&mut service, control, &listener, owner);
     drop(service);
     for thread in threads {
         let _ = thread.join();
@@ -69,8 +73,7 @@ fn init_log() {
 
 fn seed() -> anyhow::Result<u64> {
     let mut seed = [0; 8];
-    let mut source = std::fs::File::open("/dev/urandom").context("/dev/urandom")?;
-    source.read_exact(&mut seed).context("/dev/urandom")?;
+    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty()).context("random numbers")?;
     Ok(u64::from_ne_bytes(seed))
 }
 
@@ -117,7 +120,7 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> anyhow::Result<Joi
 }
 
 /// One control after the other. Traffic flows on while there is none.
-pub(crate) fn serve(service: &mut Service, control: UnixStream, listener: &UnixListener) {
+pub(crate) fn serve(service: &mut Service, control: UnixStream, listener: &UnixListener, owner: Uid) {
     let mut control = Some(control);
     loop {
         if let Some(connected) = control.take()
@@ -126,7 +129,7 @@ pub(crate) fn serve(service: &mut Service, control: UnixStream, listener: &UnixL
             return;
         }
         match listener.accept() {
-            Ok((stream, _)) if trusted(&stream) => control = Some(stream),
+            Ok((stream, _)) if trusted(&stream, owner) => control = Some(stream),
             Ok(_) => tracing::warn!("refused a connection of another user"),
             Err(error) => {
                 tracing::warn!(%error, "waiting for control");
@@ -136,8 +139,7 @@ pub(crate) fn serve(service: &mut Service, control: UnixStream, listener: &UnixL
     }
 }
 
-/// The user this process runs as, or root.
-fn trusted(stream: &UnixStream) -> bool {
-    rustix::net::sockopt::socket_peercred(stream)
-        .is_ok_and(|peer| peer.uid.is_root() || peer.uid == rustix::process::geteuid())
+/// The user who started this process, or root.
+fn trusted(stream: &UnixStream, owner: Uid) -> bool {
+    sys::peer_user(stream).is_ok_and(|peer| peer == 0 || peer == owner.as_raw())
 }

@@ -50,6 +50,8 @@ pub(crate) struct Service {
     kept: BTreeMap<PortId, Vec<OwnedFd>>,
     /// Memory of the sessions, likewise.
     sessions: Option<OwnedFd>,
+    /// What of the sandbox the host did not allow.
+    lacking: Vec<String>,
     /// Sockets to resolvers no document has named yet, and how many are in use.
     sockets: Option<Vec<OwnedFd>>,
     installed: usize,
@@ -94,6 +96,7 @@ impl Service {
             held,
             kept: BTreeMap::new(),
             sessions: None,
+            lacking: Vec::new(),
             sockets,
             installed,
             desk,
@@ -107,6 +110,11 @@ impl Service {
     #[must_use]
     pub(crate) fn with_sessions(self, sessions: Option<OwnedFd>) -> Self {
         Self { sessions, ..self }
+    }
+
+    #[must_use]
+    pub(crate) fn with_lacking(self, lacking: Vec<String>) -> Self {
+        Self { lacking, ..self }
     }
 
     /// Speaks with `control` until it goes.
@@ -188,7 +196,8 @@ impl Service {
         }
         let workers = u16::try_from(self.workers.len()).unwrap_or(u16::MAX);
         let document = self.running.document.clone();
-        self.link.send(&ToControl::Hello { pid: std::process::id(), workers, document });
+        let lacking = self.lacking.clone();
+        self.link.send(&ToControl::Hello { workers, lacking, document: Box::new(document) });
         self.link.send_failures();
     }
 

@@ -23,6 +23,7 @@ impl Fake {
             spin_us: 0,
             nap_us: 0,
             coalesce: true,
+            sandbox: crate::sandbox::Sandbox::default(),
         };
         let path = std::env::temp_dir().join(format!("pontoon-{name}-{}", std::process::id()));
         let _ = std::fs::remove_file(&path);
@@ -31,7 +32,7 @@ impl Fake {
         let datapath = std::thread::spawn(move || {
             let slots = Box::leak(vec![Slot::default(); 64].into_boxed_slice());
             let (mut service, threads) = process::start(&args, slots, 7).expect("start");
-            process::serve(&mut service, theirs, &listener);
+            process::serve(&mut service, theirs, &listener, rustix::process::geteuid());
             drop(service);
             threads.into_iter().for_each(|thread| thread.join().expect("thread"));
         });
@@ -89,7 +90,7 @@ fn an_empty_document_is_applied_and_asked_for() {
     let ToControl::Hello { workers: 2, document: before, .. } = fake.ask(&ToDatapath::Hello) else {
         panic!("no hello")
     };
-    assert_eq!(before, Document::default());
+    assert_eq!(*before, Document::default());
     let applied = fake.ask(&ToDatapath::Apply { document: document(3, &[]) });
     assert_eq!(applied, ToControl::Applied { generation: 3 });
     assert_eq!(fake.status(), Status { generation: 3, ..Status::default() });

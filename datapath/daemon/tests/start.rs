@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, IntoRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use pontoon_datapath::DatapathArgs;
+use pontoon_datapath::sandbox::Sandbox;
 use pontoon_proto::codec;
 use pontoon_proto::message::{ToControl, ToDatapath};
 
@@ -28,6 +29,7 @@ fn the_datapath_starts_from_inherited_descriptors_and_quits() {
         spin_us: 50,
         nap_us: 30,
         coalesce: true,
+        sandbox: Sandbox::default(),
     };
     drop(theirs);
     let datapath = std::thread::spawn(move || pontoon_datapath::main(args));

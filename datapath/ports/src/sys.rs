@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pontoon_wire::ethernet;
 use rustix::io::{Errno, FdFlags};
 use rustix::mm::{MapFlags, ProtFlags};
+use rustix::thread::UnshareFlags;
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
 use crate::dgram;
@@ -69,6 +70,27 @@ pub fn packet_option(socket: &OwnedFd, option: i32) -> Option<i32> {
         )
     };
     (result == 0).then_some(value)
+}
+
+/// The user at the other end of a unix socket, as the kernel noted it when it was connected.
+///
+/// # Errors
+/// The socket's.
+pub fn peer_user(socket: impl AsFd) -> io::Result<u32> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = libc::socklen_t::try_from(size_of_val(&peer)).map_err(io::Error::other)?;
+    // SAFETY: both pointers are to live locals and `length` is the size of `peer`. Safe code was not enough: rustix
+    // refuses a peer whose process has no number here, as all outside of a process namespace.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(peer.uid) }
 }
 
 /// TPID and TCI of an 802.1Q tag, as they stand in a frame.
@@ -362,14 +384,17 @@ pub fn map_shared<T: FromBytes + IntoBytes + KnownLayout>(fd: OwnedFd) -> io::Re
     Ok(unsafe { std::slice::from_raw_parts_mut(start.cast::<T>(), count) })
 }
 
-/// Moves the calling thread to a network namespace of its own, with no interface but a loopback that is down.
+/// Moves the calling thread to namespaces of its own.
 ///
 /// # Errors
-/// The system's; `PermissionDenied` without `CAP_SYS_ADMIN`.
-pub fn unshare_network() -> io::Result<()> {
-    // SAFETY: CLONE_NEWNET leaves memory and the descriptor table shared as they are; the wrapper is unsafe for
-    // CLONE_FILES. Safe code was not enough: the safe wrapper is deprecated for that reason.
-    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }?;
+/// The system's; `PermissionDenied` without `CAP_SYS_ADMIN`; `InvalidInput` for a descriptor table of its own.
+pub fn unshare(namespaces: UnshareFlags) -> io::Result<()> {
+    if namespaces.contains(UnshareFlags::FILES) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: namespaces leave memory and the descriptor table shared as they are; the wrapper is unsafe for
+    // CLONE_FILES, excluded above. Safe code was not enough: the safe wrapper is deprecated for that reason.
+    unsafe { rustix::thread::unshare_unsafe(namespaces) }?;
     Ok(())
 }
 
@@ -379,8 +404,14 @@ pub fn settle_signals() {
         // SAFETY: SIG_IGN runs no code of ours. Safe code was not enough: no dependency sets dispositions.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
-    // SAFETY: as above, with the default action.
-    unsafe { libc::signal(libc::SIGTERM, libc::SIG_DFL) };
+    // By default process 1 of a namespace does not hear it.
+    // SAFETY: `end` calls nothing but _exit, which a handler may. Safe code was not enough: as above.
+    unsafe { libc::signal(libc::SIGTERM, end as *const () as libc::sighandler_t) };
+}
+
+extern "C" fn end(_signal: libc::c_int) {
+    // SAFETY: ends the process without running anything of it.
+    unsafe { libc::_exit(0) }
 }
 
 #[cfg(test)]

@@ -58,6 +58,7 @@ pub struct World {
     setup: Setup,
     daemon: Option<Proc>,
     datapaths: Vec<u32>,
+    filtered: bool,
     procs: Vec<Proc>,
     judges: Mutex<Vec<Judge>>,
     stop: Arc<AtomicBool>,
@@ -90,6 +91,7 @@ impl World {
             setup: setup.clone(),
             daemon: None,
             datapaths: Vec::new(),
+            filtered: false,
             procs: Vec::new(),
             judges: Mutex::default(),
             stop: Arc::new(AtomicBool::new(false)),
@@ -281,6 +283,7 @@ impl World {
     /// When there is none.
     pub fn stop_daemon(&mut self, signal: Signal) {
         self.note_datapaths();
+        self.note_filtered();
         self.daemon.take().expect("a daemon").stop(signal);
     }
 
@@ -343,6 +346,11 @@ impl World {
         self.datapaths.sort_unstable();
         self.datapaths.dedup();
         self.datapaths.retain(|pid| process::is_running(*pid, "datapath"));
+    }
+
+    /// A datapath that its filter of system calls has ended lacks a rule, also when its successor did the work.
+    fn note_filtered(&mut self) {
+        self.filtered |= self.daemon.as_ref().is_some_and(|daemon| daemon.said().contains("SIGSYS"));
     }
 
     /// A connection to the daemon's socket.
@@ -548,6 +556,7 @@ impl Drop for World {
             }
         }
         let verdicts = self.verdicts();
+        self.note_filtered();
         self.stop.store(true, Ordering::Relaxed);
         self.note_datapaths();
         self.procs.clear();
@@ -571,6 +580,10 @@ impl Drop for World {
             let _ = fs::remove_dir_all(dir);
         }
         assert!(verdicts.is_empty() || std::thread::panicking(), "{}", verdicts.join("\n"));
+        assert!(
+            !self.filtered || std::thread::panicking(),
+            "a datapath died of SIGSYS: the kernel's log has the call"
+        );
     }
 }
 

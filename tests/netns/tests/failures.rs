@@ -71,56 +71,6 @@ fn a_datapath_that_dies_is_replaced() {
     assert!(world.works(&["net-dhcp-leases", "natntw"]).contains(&one));
 }
 
-/// Asserts facts of every thread of a process; how many it has.
-fn all_threads(pid: u32, expected: &[(&str, &str)]) -> usize {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("tasks");
-    let mut count = 0;
-    for task in tasks.flatten() {
-        let status = fs::read_to_string(task.path().join("status")).expect("status");
-        let fact = |label: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(label));
-            line.unwrap_or_default().trim().to_owned()
-        };
-        for (label, value) in expected {
-            assert_eq!(fact(label), *value, "{label} of {}", fact("Name:"));
-        }
-        count += 1;
-    }
-    count
-}
-
-#[test]
-fn the_datapath_has_no_power() {
-    const NONE: &str = "0000000000000000";
-    let Some(mut world) = World::new(&Setup { workers: 2, ..Setup::default() }) else { return };
-    world.start_network("natntw", &xml::natntw());
-    let sets = ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"].map(|set| (set, NONE));
-    let pids = world.datapaths();
-    assert_eq!(pids.len(), 1);
-    for pid in pids {
-        let threads = all_threads(pid, &[&sets[..], &[("NoNewPrivs:", "1")]].concat());
-        assert!(threads >= 2, "{threads} threads");
-    }
-}
-
-#[test]
-fn control_keeps_only_the_capabilities_it_needs() {
-    let Some(mut world) = World::new(&Setup { tools: &["ping"], ..Setup::default() }) else { return };
-    world.start_network("natntw", &xml::natntw());
-    let address = world.guest("g1", "natntw", "eth0", MAC1);
-    // CAP_NET_ADMIN and CAP_NET_RAW; to be raised CAP_SYS_ADMIN for a namespace, CAP_BPF for programs, CAP_SYS_PTRACE and
-    // CAP_DAC_READ_SEARCH for whose a socket is; CAP_SETPCAP for the datapath only.
-    let sets = [
-        ("CapEff:", "0000000000003000"),
-        ("CapPrm:", "0000008000283004"),
-        ("CapBnd:", "0000008000283104"),
-        ("CapInh:", "0000000000000000"),
-        ("CapAmb:", "0000000000000000"),
-    ];
-    assert!(all_threads(world.daemon_pid(), &sets) >= 2);
-    assert!(world.pings("host", &address));
-}
-
 #[test]
 fn wrong_input_is_refused_with_its_place_and_nothing_stops() {
     let Some(mut world) = World::new(&Setup { tools: &["ping"], ..Setup::default() }) else { return };

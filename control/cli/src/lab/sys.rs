@@ -17,6 +17,14 @@ pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(io::Error::from)
 }
 
+/// The version of Landlock's interface; `None` where there is no Landlock.
+pub(crate) fn landlock_abi() -> Option<i32> {
+    const VERSION: libc::c_long = 1;
+    // SAFETY: with this flag and no attributes the kernel reads no memory and makes nothing.
+    let abi = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0, 0, VERSION) };
+    i32::try_from(abi).ok().filter(|abi| *abi > 0)
+}
+
 /// Sends and receives through this device only.
 ///
 /// # Errors

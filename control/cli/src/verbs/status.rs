@@ -12,11 +12,11 @@ use crate::vsh::shell::{refused, strange};
 
 pub(crate) fn status(client: &Client, json: bool, quiet: bool) -> ExitCode {
     match client.call(&Request::Status).map_err(refused) {
-        Ok(Reply::Status { status, pid }) if json => {
+        Ok(Reply::Status { status, pid, .. }) if json => {
             super::print_json(&serde_json::json!({ "pid": pid, "status": status }));
             ExitCode::SUCCESS
         }
-        Ok(Reply::Status { status, pid }) => {
+        Ok(Reply::Status { status, pid, .. }) => {
             say(&status_text(&status, pid));
             if !quiet {
                 say("\n");
