@@ -67,6 +67,18 @@ impl Link for Wire {
     }
 }
 
+/// Addresses and ports, as they are in what the guest sends.
+type Ends = [u8; 12];
+
+fn ends(source: Ipv4Addr, destination: Ipv4Addr, ports: (u16, u16)) -> Ends {
+    let mut ends = [0; 12];
+    put(&mut ends, 0, &source.octets());
+    put(&mut ends, 4, &destination.octets());
+    put(&mut ends, 8, &ports.0.to_be_bytes());
+    put(&mut ends, 10, &ports.1.to_be_bytes());
+    ends
+}
+
 /// What a host sends on each of its connections.
 fn octet(at: u32) -> u8 {
     (at % 251) as u8
@@ -82,8 +94,8 @@ struct Bench {
     host: UdpSocket,
     peers: Vec<SocketAddr>,
     streams: Vec<(TcpStream, u32)>,
-    /// Of the guest's connections, by its port: the first number of what it is sent, and the next.
-    heard: HashMap<u16, (u32, u32)>,
+    /// Of the guest's connections: the first number of what it is sent, and the next.
+    heard: HashMap<Ends, (u32, u32)>,
     now: Instant,
     delivered: usize,
 }
@@ -166,7 +178,9 @@ impl Bench {
         if flags & ACKNOWLEDGE == 0 {
             return;
         }
-        let next = be16(frame, l4).and_then(|port| self.heard.get(&port)).map(|(_, next)| *next);
+        let Some(source) = be32(frame, 26).map(Ipv4Addr::from_bits) else { return };
+        let ports = be16(frame, l4).zip(be16(frame, l4 + 2));
+        let next = ports.and_then(|ports| self.heard.get(&ends(source, to, ports))).map(|(_, next)| *next);
         if let Some((next, wanted)) = next.zip(be32(frame, l4 + 8)) {
             put(frame, l4 + 8, &next.wrapping_add(wanted).to_be_bytes());
         }
@@ -209,11 +223,13 @@ impl Bench {
         let sequence = be32(frame, at + 4).expect("a header");
         let payload = &frame[at + usize::from(frame[at + 12] >> 4) * 4..];
         let length = payload.len() as u32;
+        let ports = (packet.destination_port, packet.source_port);
+        let ends = ends(packet.destination(), packet.source(), ports);
         if packet.flags & 2 != 0 {
             let next = sequence.wrapping_add(1);
-            self.heard.insert(packet.destination_port, (next, next));
+            self.heard.insert(ends, (next, next));
         }
-        let Some((first, next)) = self.heard.get_mut(&packet.destination_port) else { return };
+        let Some((first, next)) = self.heard.get_mut(&ends) else { return };
         let offset = sequence.wrapping_sub(*first);
         for (at, found) in payload.iter().enumerate() {
             let at = offset.wrapping_add(at as u32);
