@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use pontoon_proto::api;
 
 use crate::client::Client;
-use crate::verbs::{conntrack, status};
+use crate::verbs::{conntrack, status, trace};
 use crate::vsh::options::Options;
 use crate::vsh::shell::FORMAT_ENV;
 use crate::{brctl, complete, doctor, lab, man, net_xml, run};
@@ -33,7 +33,9 @@ pub(crate) enum Verb {
     Brctl(BrctlArgs),
     /// Counters, drops and sessions of the datapath.
     Status(JsonArgs),
-    /// Sessions of NAT: list, count or end them.
+    /// What becomes of frames: the stages they pass, what they leave as, or why they are dropped.
+    Trace(trace::TraceArgs),
+    /// Sessions of NAT: list, count, end or follow them.
     #[command(subcommand)]
     Conntrack(conntrack::Conntrack),
     /// What protects the running processes, and what this host lacks.
@@ -100,6 +102,10 @@ pub(crate) struct DaemonArgs {
     /// kernel's log has what the filter of system calls would not allow.
     #[arg(long, value_name = "MODE", value_parser = ["auto", "strict", "log"], default_value = "auto")]
     pub(crate) sandbox: String,
+    /// Log mappings of NAT, `journal` or a file: of all networks but those with <pontoon:log mappings='no'/>. Without it
+    /// those with mappings='yes' are logged to mappings.log in the state directory.
+    #[arg(long, value_name = "WHERE")]
+    pub(crate) mapping_log: Option<String>,
     /// Attaches programs of shared uplinks as before Linux 6.6.
     #[arg(long, hide = true)]
     pub(crate) classic_hooks: bool,
@@ -219,6 +225,7 @@ pub(crate) fn run(options: Options) -> ExitCode {
             classic_hooks: args.classic_hooks,
             datapath_user: args.datapath_user,
             sandbox: args.sandbox,
+            mapping_log: args.mapping_log,
             socket,
         })),
         Verb::Datapath(args) => service(run::datapath(&run::Datapath {
@@ -237,6 +244,7 @@ pub(crate) fn run(options: Options) -> ExitCode {
         Verb::NetXml(args) => net_xml::run(&args, options.quiet),
         Verb::Brctl(args) => brctl(socket, args.words),
         Verb::Status(args) => status::status(&Client::new(socket), args.json, options.quiet),
+        Verb::Trace(args) => trace::run(&Client::new(socket), &args),
         Verb::Conntrack(verb) => conntrack::run(&Client::new(socket), &verb, options.quiet),
         Verb::Doctor(args) => doctor::doctor(&Client::new(socket), args.json),
         Verb::BridgeHelper(args) => service(run::bridge_helper(args, socket)),

@@ -22,6 +22,8 @@ pub(crate) struct Daemon {
     pub(crate) classic_hooks: bool,
     pub(crate) datapath_user: String,
     pub(crate) sandbox: String,
+    /// Where mappings are logged.
+    pub(crate) mapping_log: Option<String>,
     /// Another place for the API socket than the runtime directory.
     pub(crate) socket: Option<PathBuf>,
 }
@@ -50,6 +52,7 @@ pub(crate) fn daemon(daemon: &Daemon) -> anyhow::Result<()> {
         classic_hooks: daemon.classic_hooks,
         datapath_user: daemon.datapath_user.clone(),
         datapath_args: vec!["--sandbox".to_owned(), daemon.sandbox.clone()],
+        mapping_log: daemon.mapping_log.clone(),
         ..DaemonArgs::default()
     })
 }

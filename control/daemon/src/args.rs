@@ -38,6 +38,8 @@ pub struct DaemonArgs {
     pub session_bytes: u64,
     /// Programs of shared uplinks are attached as before Linux 6.6: for tests.
     pub classic_hooks: bool,
+    /// Where mappings of NAT are logged, `journal` or a file, unless a network says that its are not.
+    pub mapping_log: Option<String>,
 }
 
 impl Default for DaemonArgs {
@@ -54,6 +56,7 @@ impl Default for DaemonArgs {
             read_access: ReadAccess::default(),
             session_bytes: DEFAULT_SESSION_BYTES,
             classic_hooks: false,
+            mapping_log: None,
         }
     }
 }

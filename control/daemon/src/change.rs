@@ -110,6 +110,8 @@ impl State {
                 self.check_subnet(&next)?;
             }
             self.replace_live(&live, next)?;
+            // Whether mappings are logged is not in the document.
+            self.watch()?;
         }
         Ok(kept
             .into_iter()

@@ -3,18 +3,26 @@
 
 use std::collections::BTreeMap;
 
+use pontoon_netxml::Mode;
 use pontoon_proto::api::Reply;
 use pontoon_proto::document::Mac;
 use pontoon_proto::message::{ToControl, ToDatapath};
 use pontoon_proto::session::{
     Action, PAGE, Phase, Query, Row, SessionFilter, SessionInfo, protocol_name, protocol_number,
 };
+use pontoon_proto::watch::{TraceOrder, Watch};
 
 use crate::defaults::{hex, parse_mac};
-use crate::failure::{Answer, fail, fail_help, invalid};
+use crate::events::{About, Filter};
+use crate::failure::{Answer, fail, fail_help, invalid, operation};
 use crate::known::Known;
 use crate::link::Link;
+use crate::live::LiveNetwork;
 use crate::state::State;
+use crate::trace;
+
+/// Traces at a time.
+const TRACES: usize = 4;
 
 impl State {
     pub(crate) fn conntrack_list(&self, filter: &SessionFilter, cursor: u64) -> Answer<Reply> {
@@ -31,6 +39,45 @@ impl State {
     pub(crate) fn conntrack_flush(&self, filter: &SessionFilter, cursor: u64) -> Answer<Reply> {
         let (_, count, next) = self.walk(filter, cursor, Action::End)?;
         Ok(Reply::SessionCount { count, next })
+    }
+
+    /// Has the client hear of sessions that begin and end from now on.
+    pub(crate) fn conntrack_events(&mut self, filter: &SessionFilter, mappings: bool) -> Answer<Reply> {
+        let query = self.query(filter)?;
+        self.tell_from_now_on(About::Sessions { query, mappings })
+    }
+
+    /// Has the client hear what becomes of frames from now on.
+    pub(crate) fn trace(&mut self, network: &str, matching: &str, count: Option<u32>) -> Answer<Reply> {
+        let (id, terms) = (self.active(network)?, trace::read(matching)?);
+        if self.events.wanted().1.len() >= TRACES {
+            return Err(operation(format!("{TRACES} traces are under way already")));
+        }
+        self.last_trace = self.last_trace.wrapping_add(1);
+        let count = count.unwrap_or(u32::MAX);
+        let order = TraceOrder { id: self.last_trace, network: id, terms, count };
+        let network = self.find(network)?;
+        self.tell_from_now_on(About::Trace { order, network })
+    }
+
+    fn tell_from_now_on(&mut self, about: About) -> Answer<Reply> {
+        let subscription = self.events.subscribe(Filter { about, ..Filter::default() });
+        self.watch()?;
+        self.subscribed = Some(subscription);
+        Ok(Reply::Subscribed)
+    }
+
+    /// Has the datapath tell what somebody wants to hear.
+    pub(crate) fn watch(&self) -> Answer<()> {
+        let (sessions, traces) = self.events.wanted();
+        let logged = self.live.networks.iter().map(|live| live.id).filter(|id| self.logs_mappings(*id));
+        self.link()?.watch(Watch { sessions, mappings: logged.collect(), traces })
+    }
+
+    /// Somebody hears, and is to be forgotten when he has gone.
+    pub(crate) fn is_watching(&self) -> bool {
+        let (sessions, traces) = self.events.wanted();
+        sessions || !traces.is_empty()
     }
 
     fn walk(
@@ -50,6 +97,13 @@ impl State {
 }
 
 impl Known {
+    /// Mappings of a network that runs are logged.
+    pub(crate) fn logs_mappings(&self, network: u16) -> bool {
+        let nat = |live: &&LiveNetwork| live.network.forward.mode == Mode::Nat;
+        let live = self.live.by_id(network).filter(nat);
+        live.is_some_and(|live| live.network.log_mappings.unwrap_or(self.log_mappings))
+    }
+
     /// The numbers behind the names of a filter.
     fn query(&self, filter: &SessionFilter) -> Answer<Query> {
         let network = filter.network.as_deref().map(|network| self.active(network)).transpose()?;

@@ -18,6 +18,8 @@ pub(crate) struct Known {
     pub(crate) store: Store,
     pub(crate) defined: BTreeMap<String, Network>,
     pub(crate) live: Live,
+    /// Mappings are logged where a definition does not say.
+    pub(crate) log_mappings: bool,
 }
 
 impl Known {

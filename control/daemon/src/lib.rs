@@ -29,8 +29,10 @@ mod lease_watch;
 mod leases;
 mod link;
 mod live;
+mod mapping_log;
 mod metadata;
 mod netlink;
+mod news;
 mod port_objects;
 mod ports;
 mod resolvers;
@@ -47,6 +49,7 @@ mod sys;
 mod takeover;
 #[cfg(test)]
 mod testing;
+mod trace;
 mod users;
 mod verbs;
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use pontoon_proto::Document;
 use pontoon_proto::codec;
 use pontoon_proto::message::{Status, ToControl, ToDatapath};
+use pontoon_proto::watch::Watch;
 
 use crate::doors::Door;
 use crate::failure::{Answer, internal, operation};
@@ -70,6 +71,8 @@ pub(crate) struct Link {
     pub(crate) lacking: Vec<String>,
     writer: Arc<Mutex<UnixStream>>,
     replies: Mutex<Receiver<ToControl>>,
+    /// What the datapath was told to tell, where that is known.
+    watching: Mutex<Option<Watch>>,
 }
 
 impl Link {
@@ -87,7 +90,9 @@ impl Link {
         })?;
         let (writer, replies) = (Arc::new(Mutex::new(stream)), Mutex::new(replies));
         let Hello { workers, lacking, document } = hello;
-        Ok(Greeted { link: Self { number, pid, workers, lacking, writer, replies }, document, handed })
+        let watching = Mutex::new(Some(Watch::default()));
+        let link = Self { number, pid, workers, lacking, writer, replies, watching };
+        Ok(Greeted { link, document, handed })
     }
 
     /// Forgets answers that came too late for the request before.
@@ -140,6 +145,25 @@ impl Link {
             }
             reply => pick(reply).map(Ok),
         })?
+    }
+
+    /// Has the datapath tell this of its own accord.
+    pub(crate) fn watch(&self, watch: Watch) -> Answer<()> {
+        let mut watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
+        if watching.as_ref() == Some(&watch) {
+            return Ok(());
+        }
+        *watching = None;
+        self.ask(&ToDatapath::Watch(watch.clone()), |reply| {
+            matches!(reply, ToControl::Watching).then_some(())
+        })?;
+        *watching = Some(watch);
+        Ok(())
+    }
+
+    /// What the datapath tells is another control's choice.
+    pub(crate) fn forget_watch(&self) {
+        *self.watching.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn wait<T>(&self, limit: Duration, mut pick: impl FnMut(ToControl) -> Option<T>) -> Answer<T> {
@@ -254,6 +278,10 @@ fn report(message: ToControl, events: &Notifier) -> Result<(), ToControl> {
     let event = match message {
         ToControl::PortFailed { port, reason } => Event::PortFailed { port, reason },
         ToControl::NeedTcp { ticket, resolver } => Event::NeedTcp { ticket, resolver },
+        ToControl::News(news) => {
+            events.news.offer(*news);
+            return Ok(());
+        }
         reply => return Err(reply),
     };
     if !events.offer(event) {

@@ -16,15 +16,18 @@ use crate::doors::Doors;
 use crate::known::Shared;
 use crate::link::{self, Event, Greeted, printable};
 use crate::live::Live;
+use crate::mapping_log::{MappingLog, Target};
 use crate::resolvers::{self, Resolvers};
 use crate::state::State;
 use crate::store::{self, Store};
 use crate::supervisor::Supervisor;
 use crate::watch::{Notifier, Watch};
-use crate::{api, lease_watch, sys, users};
+use crate::{api, lease_watch, news, sys, users};
 
 /// Where guests plug in, below the runtime directory.
 const SOCKETS: &str = "ports";
+/// The log of mappings where none is named, below the state directory.
+const MAPPINGS: &str = "mappings.log";
 /// Between two tries to mend what has failed.
 const TICK: Duration = Duration::from_secs(1);
 /// Between two looks at what no event tells of, as a file that is mounted over resolv.conf.
@@ -60,6 +63,7 @@ pub fn main(args: DaemonArgs) -> anyhow::Result<()> {
     let mut state = State::new(store, resolvers, args.workers.max(1), note)?;
     state.doors = Doors::new(args.runtime_dir.join(SOCKETS), watch.registry()?);
     state.sharing.classic = args.classic_hooks;
+    state.log_mappings = args.mapping_log.is_some();
     let mut daemon = Daemon {
         state: Arc::new(Shared::new(state)),
         supervisor: Supervisor::new(&args, user),
@@ -70,6 +74,12 @@ pub fn main(args: DaemonArgs) -> anyhow::Result<()> {
     daemon.begin()?;
     if let Err(error) = lease_watch::start(Arc::clone(&daemon.state)) {
         tracing::error!("leases are not reported to subscribers: {error}");
+    }
+    let target =
+        args.mapping_log.as_deref().map_or_else(|| Target::File(state_dir.join(MAPPINGS)), Target::read);
+    if let Some(outlet) = watch.outlet() {
+        let log = MappingLog::start(target).context("log of mappings")?;
+        news::start(Arc::clone(&daemon.state), outlet, log).context("news of the datapath")?;
     }
     api::serve(listener, Arc::clone(&daemon.state), access)?;
     println!("pontoon: ready, API socket {}", socket.display());
@@ -111,6 +121,7 @@ impl Daemon {
             state.workers = link.workers.max(1);
             self.supervisor.workers = state.workers;
             state.adopt(handed.ports);
+            link.forget_watch();
             state.link = Some(link);
             state.follow_leases();
             state.apply()
@@ -182,12 +193,15 @@ impl Daemon {
         state.follow_host();
         state.follow_segments();
         state.rotate_leases();
+        if let Err(failure) = state.watch() {
+            tracing::error!("sessions are not watched: {}", failure.message);
+        }
         if state.resolvers.follow()
             && let Err(failure) = state.apply()
         {
             tracing::error!("resolvers: {}", failure.message);
         }
-        let unfinished = state.sharing.unfinished || state.splices.unfinished;
+        let unfinished = state.sharing.unfinished || state.splices.unfinished || state.is_watching();
         let quiet = state.failed.is_empty() && !state.is_watchful() && !unfinished;
         if quiet { QUIET_TICK } else { TICK }
     }

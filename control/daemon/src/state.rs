@@ -11,7 +11,7 @@ use pontoon_proto::codec::MAX_FDS;
 use pontoon_proto::message::{Lease, PortKind, ToDatapath};
 
 use crate::doors::Doors;
-use crate::events::Events;
+use crate::events::{Events, Subscription};
 use crate::failure::{Answer, internal, operation};
 use crate::known::Known;
 use crate::lease_watch::LeaseWatch;
@@ -50,6 +50,10 @@ pub(crate) struct State {
     pub(crate) doors: Doors,
     /// Rides on the answer to the request that is being served.
     pub(crate) handed: Option<OwnedFd>,
+    /// What the client is told from now on whose request is being served.
+    pub(crate) subscribed: Option<Subscription>,
+    /// Number of the trace begun last.
+    pub(crate) last_trace: u32,
 }
 
 impl State {
@@ -63,7 +67,7 @@ impl State {
         let live = Live::default();
         let (held, failed) = (BTreeMap::new(), BTreeSet::new());
         let (events, lease_watch) = (Events::default(), LeaseWatch::default());
-        let known = Arc::new(Known { store, defined, live });
+        let known = Arc::new(Known { store, defined, live, log_mappings: false });
         let doors = Doors::default();
         let sharing = Sharing::new(note.with_file_name("reserved-ports"));
         Ok(Self {
@@ -80,6 +84,8 @@ impl State {
             lease_watch,
             doors,
             handed: None,
+            subscribed: None,
+            last_trace: 0,
         })
     }
 
@@ -123,6 +129,10 @@ impl State {
             self.send_resolvers()?;
         }
         let document = document::build(&self.live, &self.failed, &self.resolvers);
+        // Before the document, so that nothing is missed of what it begins.
+        if let Err(failure) = self.watch() {
+            tracing::error!("sessions are not watched: {}", failure.message);
+        }
         self.link()?.apply(document)?;
         self.resolvers.sent();
         self.write_note();

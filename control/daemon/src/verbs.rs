@@ -61,6 +61,8 @@ impl State {
             Request::ConntrackList { filter, cursor } => self.conntrack_list(&filter, cursor),
             Request::ConntrackCount { filter, cursor } => self.conntrack_count(&filter, cursor),
             Request::ConntrackFlush { filter, cursor } => self.conntrack_flush(&filter, cursor),
+            Request::ConntrackEvents { filter, mappings } => self.conntrack_events(&filter, mappings),
+            Request::Trace { network, matching, count } => self.trace(&network, &matching, count),
             other => self.dispatch_parts(other),
         }
     }

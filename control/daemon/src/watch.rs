@@ -13,6 +13,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::fs::inotify;
 
 use crate::link::Event;
+use crate::news::{self, Inbox, Outlet};
 use crate::{doors, netlink, sys};
 
 /// Events the main loop has not seen yet.
@@ -29,6 +30,8 @@ pub(crate) const DOORS: usize = 16;
 pub(crate) struct Notifier {
     sender: SyncSender<Event>,
     waker: Option<Arc<Waker>>,
+    /// For what is not for the main loop.
+    pub(crate) news: Inbox,
 }
 
 impl Notifier {
@@ -55,7 +58,7 @@ impl Notifier {
 /// A notifier that wakes nobody: its receiver waits by itself.
 impl From<SyncSender<Event>> for Notifier {
     fn from(sender: SyncSender<Event>) -> Self {
-        Self { sender, waker: None }
+        Self { sender, waker: None, news: news::channel().0 }
     }
 }
 
@@ -68,6 +71,7 @@ pub(crate) struct Watch {
     signals: OwnedFd,
     host: netlink::Monitor,
     files: Files,
+    outlet: Option<Outlet>,
 }
 
 impl Watch {
@@ -75,18 +79,34 @@ impl Watch {
     pub(crate) fn new(resolv_conf: &Path) -> io::Result<Self> {
         let poll = Poll::new()?;
         let (sender, receiver) = sync_channel(BACKLOG);
-        let notifier = Notifier { sender, waker: Some(Arc::new(Waker::new(poll.registry(), WAKER)?)) };
+        let (news, outlet) = news::channel();
+        let waker = Some(Arc::new(Waker::new(poll.registry(), WAKER)?));
+        let notifier = Notifier { sender, waker, news };
         let (signals, host, files) = (sys::signals()?, netlink::Monitor::new()?, Files::new(resolv_conf)?);
         for (fd, token) in
             [(signals.as_raw_fd(), SIGNALS), (host.as_raw_fd(), HOST), (files.inotify.as_raw_fd(), FILES)]
         {
             poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
         }
-        Ok(Self { poll, ready: Events::with_capacity(64), receiver, notifier, signals, host, files })
+        Ok(Self {
+            poll,
+            ready: Events::with_capacity(64),
+            receiver,
+            notifier,
+            signals,
+            host,
+            files,
+            outlet: Some(outlet),
+        })
     }
 
     pub(crate) fn notifier(&self) -> Notifier {
         self.notifier.clone()
+    }
+
+    /// Where what the datapath tells arrives; once.
+    pub(crate) fn outlet(&mut self) -> Option<Outlet> {
+        self.outlet.take()
     }
 
     /// Where others may have what they open watched.

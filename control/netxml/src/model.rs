@@ -38,6 +38,8 @@ pub struct Network {
     pub uplink: Option<Uplink>,
     /// `<pontoon:nat filtering=>`.
     pub filtering: Filtering,
+    /// `<pontoon:log mappings>`: whether NAT's mappings are logged; `None` leaves it to the daemon.
+    pub log_mappings: Option<bool>,
     /// `ipv6='yes'`: guests may talk IPv6 to each other without a gateway address.
     pub ipv6: bool,
     pub trust_guest_rx_filters: Option<bool>,

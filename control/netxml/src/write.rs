@@ -192,6 +192,10 @@ impl Network {
             let tag = Tag::new("pontoon:nat").with("xmlns:pontoon", PONTOON_NAMESPACE);
             w.leaf(&tag.with("filtering", self.filtering.as_str()));
         }
+        if let Some(on) = self.log_mappings {
+            let tag = Tag::new("pontoon:log").with("xmlns:pontoon", PONTOON_NAMESPACE);
+            w.leaf(&tag.with("mappings", if on { "yes" } else { "no" }));
+        }
     }
 }
 

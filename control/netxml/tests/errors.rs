@@ -868,10 +868,24 @@ fn uplinks() {
             ),
         ],
     );
-    check(&[(
-        "¦<uplink xmlns='urn:pontoon:network:1' dev='up0'/>",
-        "XML error: Missing required attribute 'kind' in element 'uplink'",
-    )]);
+    check(&[
+        (
+            "¦<uplink xmlns='urn:pontoon:network:1' dev='up0'/>",
+            "XML error: Missing required attribute 'kind' in element 'uplink'",
+        ),
+        (
+            "¦<log xmlns='urn:pontoon:network:1'/>",
+            "XML error: Missing required attribute 'mappings' in element 'log'",
+        ),
+        (
+            "<log xmlns='urn:pontoon:network:1' ¦mappings='on'/>",
+            "XML error: Invalid value for attribute 'mappings' in element 'log': 'on'.",
+        ),
+        (
+            "<log xmlns='urn:pontoon:network:1' ¦what='yes'/>",
+            "XML error: unknown attribute 'what' in element 'log'",
+        ),
+    ]);
 }
 
 #[test]

@@ -207,6 +207,24 @@ pub enum Request {
         #[serde(default)]
         cursor: u64,
     },
+    /// As [`Request::Subscribe`], for sessions that begin and end.
+    ConntrackEvents {
+        #[serde(default)]
+        filter: SessionFilter,
+        /// Only those that begin or end a mapping.
+        #[serde(default)]
+        mappings: bool,
+    },
+    /// As [`Request::Subscribe`], for what becomes of frames.
+    Trace {
+        network: String,
+        /// Conditions, with `and` between them.
+        #[serde(default, rename = "match")]
+        matching: String,
+        /// So many frames of each worker; as many as come if absent.
+        #[serde(default)]
+        count: Option<u32>,
+    },
     /// Answered with [`Reply::Subscribed`], then with a [`Reply::Event`] for each event until the client closes.
     Subscribe {
         /// Empty: all kinds.

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::api::LeaseInfo;
+use crate::session::SessionInfo;
+use crate::watch::TraceInfo;
 
 /// What a subscriber can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -59,8 +61,27 @@ pub enum Event {
         interface: String,
         up: bool,
     },
+    /// A session of NAT began or ended; only for who asked by `conntrack-events`.
+    Session {
+        detail: SessionDetail,
+        /// And a mapping with it.
+        mapping: bool,
+        session: SessionInfo,
+    },
+    /// What became of a frame; only for who asked by `trace`.
+    Trace {
+        #[serde(flatten)]
+        trace: Box<TraceInfo>,
+    },
     /// The subscriber was too slow: so many events it asked for were dropped at this place.
     Missed { count: u64 },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SessionDetail {
+    Begun,
+    Ended,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,7 +127,7 @@ impl Event {
             Self::Lease { .. } => Some(EventKind::Lease),
             Self::Port { .. } => Some(EventKind::Port),
             Self::Link { .. } => Some(EventKind::Link),
-            Self::Missed { .. } => None,
+            Self::Session { .. } | Self::Trace { .. } | Self::Missed { .. } => None,
         }
     }
 
@@ -118,7 +139,7 @@ impl Event {
             | Self::Lease { subject, .. }
             | Self::Port { subject, .. }
             | Self::Link { subject, .. } => Some(subject),
-            Self::Missed { .. } => None,
+            Self::Session { .. } | Self::Trace { .. } | Self::Missed { .. } => None,
         }
     }
 }

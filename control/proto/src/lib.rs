@@ -13,5 +13,6 @@ pub mod message;
 pub mod privilege;
 pub mod request;
 pub mod session;
+pub mod watch;
 
 pub use document::Document;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::{Document, Mac};
 use crate::session::{Action, Query, Row};
+use crate::watch::{News, Watch};
 
 /// What control tells the datapath.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +34,8 @@ pub enum ToDatapath {
     Flush { network: u16, port: Option<u16> },
     /// Look at the NAT sessions from place `from` on; answered with [`ToControl::Walked`].
     Walk { from: u64, action: Action, query: Query },
+    /// Tell this of your own accord; answered with [`ToControl::Watching`] once all workers do.
+    Watch(Watch),
     /// Ask for [`ToControl::Status`].
     Status,
     /// End in good order.
@@ -57,7 +60,10 @@ pub enum PortKind {
 #[serde(rename_all = "kebab-case", tag = "type")]
 pub enum ToControl {
     /// The descriptors of one port of the running document, so that a control that takes over holds them again.
-    Port { port: u16, kind: PortKind },
+    Port {
+        port: u16,
+        kind: PortKind,
+    },
     /// One descriptor, the memory of the NAT sessions.
     Sessions,
     /// The running document (generation 0 when none was applied), for a control that takes over. Ends the answer to
@@ -69,15 +75,32 @@ pub enum ToControl {
         document: Box<Document>,
     },
     /// All workers run this generation.
-    Applied { generation: u64 },
+    Applied {
+        generation: u64,
+    },
     /// The last document or descriptor was refused; the previous state runs on.
-    Refused { reason: String },
+    Refused {
+        reason: String,
+    },
     /// A port's descriptor failed (device deleted); the datapath no longer reads it.
-    PortFailed { port: u16, reason: String },
+    PortFailed {
+        port: u16,
+        reason: String,
+    },
     /// Please connect a TCP socket to resolver `resolver`.
-    NeedTcp { ticket: u32, resolver: u16 },
+    NeedTcp {
+        ticket: u32,
+        resolver: u16,
+    },
     /// Sessions that were meant, how many, and the place to go on from.
-    Walked { rows: Vec<Row>, count: u64, next: Option<u64> },
+    Walked {
+        rows: Vec<Row>,
+        count: u64,
+        next: Option<u64>,
+    },
+    /// From here on what was asked for is told, as [`ToControl::News`].
+    Watching,
+    News(Box<News>),
     /// Counters and tables.
     Status(Box<Status>),
 }

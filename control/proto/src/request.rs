@@ -42,7 +42,9 @@ impl Request {
             | Self::InterfaceStats { .. }
             | Self::Status
             | Self::ConntrackList { .. }
-            | Self::ConntrackCount { .. } => Class::Ask,
+            | Self::ConntrackCount { .. }
+            | Self::ConntrackEvents { .. }
+            | Self::Trace { .. } => Class::Ask,
             Self::NetDefine { .. }
             | Self::NetCreate { .. }
             | Self::NetStart { .. }

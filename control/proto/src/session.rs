@@ -72,6 +72,23 @@ pub struct Query {
     pub younger: Option<u32>,
 }
 
+impl Query {
+    #[must_use]
+    pub fn wants(&self, row: &Row) -> bool {
+        let ends = [row.inside, row.remote, row.outside];
+        self.network.is_none_or(|network| network == row.network)
+            && self.macs.as_ref().is_none_or(|macs| macs.contains(&row.mac))
+            && self.inside.is_none_or(|address| address == row.inside.0)
+            && self.address.is_none_or(|address| ends.iter().any(|end| end.0 == address))
+            && self.port.is_none_or(|port| ends.iter().any(|end| end.1 == port))
+            && self.protocol.is_none_or(|protocol| protocol == row.protocol)
+            && self.phase.is_none_or(|phase| row.phase == Some(phase))
+            && self.assured.is_none_or(|assured| assured == row.assured)
+            && self.older.is_none_or(|age| row.age >= age)
+            && self.younger.is_none_or(|age| row.age <= age)
+    }
+}
+
 /// What becomes of the sessions that are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -14,6 +14,7 @@ mod hot;
 mod lease_log;
 mod link;
 mod mail;
+mod news;
 mod outbox;
 mod pace;
 mod process;

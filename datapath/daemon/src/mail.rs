@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
+use pontoon_engine::engine::Watch;
 use pontoon_engine::{PortId, Snapshot, dhcp, nat};
 use pontoon_vhost::Wired;
 use rustix::event::EventfdFlags;
@@ -44,6 +45,11 @@ pub(crate) enum Mail {
         query: Arc<nat::Query>,
         rows: Vec<nat::Session>,
         reply: Sender<(Vec<nat::Session>, nat::Seen)>,
+    },
+    /// Tell this of your own accord.
+    Watch {
+        watch: Box<Watch>,
+        done: Sender<()>,
     },
     Status {
         reply: Sender<WorkerStatus>,

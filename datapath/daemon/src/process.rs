@@ -15,13 +15,14 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{DatapathArgs, LEVERS_ENV};
 use crate::egress::Ways;
-use crate::handoff;
 use crate::lease_log;
 use crate::link::{self, Link};
 use crate::mail::Mailbox;
+use crate::news::Teller;
 use crate::service::{End, Service};
 use crate::vhost::Front;
 use crate::worker::{self, Parts, Worker};
+use crate::{handoff, news};
 
 /// Environment variable with the level of the log, e.g. `debug`.
 const LOG_ENV: &str = "PONTOON_LOG";
@@ -89,6 +90,7 @@ pub(crate) fn start(
     let (mailboxes, receivers): (Vec<Mailbox>, Vec<_>) = boxes.into_iter().unzip();
     let (leases, jobs) = crossbeam_channel::bounded(lease_log::BACKLOG);
     let (reports, inbox) = crossbeam_channel::bounded(link::BACKLOG);
+    let (tellers, batches) = crossbeam_channel::bounded(news::BACKLOG);
     let mut threads = Vec::new();
     for (index, (ends, mail)) in (0u16..).zip(handoff::mesh(workers).into_iter().zip(receivers)) {
         let Some(mailbox) = mailboxes.get(usize::from(index)) else { break };
@@ -99,12 +101,15 @@ pub(crate) fn start(
         let coalesces = args.coalesce;
         let ways = Ways { outbound: ends.outbound, wakers, leases, reports, coalesces };
         let (waker, inbound, first) = (mailbox.waker(), ends.inbound, index == 0);
-        let parts = Parts { mail, waker, inbound, ways, first, spin: args.spin(), nap: args.nap() };
+        let teller = Teller::new(index, tellers.clone());
+        let parts = Parts { mail, waker, inbound, ways, first, teller, spin: args.spin(), nap: args.nap() };
         let engine = Engine::new(Config { worker: index, workers, seed }, mine, worker::now());
         let worker = Worker::new(engine, parts).context("worker")?;
         threads.push(spawn(&format!("worker-{index}"), move || worker.run())?);
     }
     let link = Arc::new(Link::default());
+    let listener = Arc::clone(&link);
+    threads.push(spawn("news", move || news::run(&batches, &listener))?);
     if let Some(first) = mailboxes.first() {
         let (worker, other, speaker) = (first.clone(), first.clone(), Arc::clone(&link));
         threads.push(spawn("lease-writer", move || lease_log::run(&jobs, &worker))?);

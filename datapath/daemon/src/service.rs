@@ -13,6 +13,7 @@ use crossbeam_channel::Sender;
 use pontoon_engine::PortId;
 use pontoon_ports::{DgramQueue, HeaderSize, PacketQueue, Queue, StreamQueue, TapQueue, VhostQueue};
 use pontoon_proto::message::{Lease, MacEntry, PortKind, Status, ToControl, ToDatapath, UplinkStatus};
+use pontoon_proto::watch::Watch;
 use pontoon_proto::{codec, document::Document};
 
 use crate::bridging;
@@ -23,7 +24,7 @@ use crate::link::Link;
 use crate::mail::{Mail, Mailbox};
 use crate::queues::{Attached, MAX_PORTS};
 use crate::vhost::{Desk, Job};
-use crate::{resolver, sessions, worker};
+use crate::{news, resolver, sessions, worker};
 
 /// Workers answer mail within a turn; one that takes this long is stuck.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,6 +61,8 @@ pub(crate) struct Service {
     epoch: u64,
     seed: u64,
     exchanges: Arc<AtomicUsize>,
+    /// What control wants to know.
+    watched: Watch,
 }
 
 /// The descriptors of a port; the queues use the same.
@@ -103,6 +106,7 @@ impl Service {
             epoch: 0,
             seed,
             exchanges,
+            watched: Watch::default(),
         }
     }
 
@@ -131,6 +135,11 @@ impl Service {
         }
         self.pending.clear();
         self.sockets = None;
+        // Only the log of mappings outlives a control.
+        let mappings = self.watched.mappings.clone();
+        if let Err(why) = self.watch(Watch { mappings, ..Watch::default() }) {
+            tracing::warn!(why, "still watched");
+        }
         end
     }
 
@@ -176,6 +185,10 @@ impl Service {
             ToDatapath::Status => {
                 let status = self.status()?;
                 self.link.send(&ToControl::Status(Box::new(status)));
+            }
+            ToDatapath::Watch(watch) => {
+                self.watch(watch)?;
+                self.link.send(&ToControl::Watching);
             }
             ToDatapath::Walk { from, action, query } => {
                 self.link.send(&sessions::walk(&self.workers, from, action, query)?);
@@ -349,6 +362,23 @@ impl Service {
                 self.desk.send(Job::Attach { port: *port, epoch: held.epoch, socket: Arc::clone(socket) });
             }
         }
+    }
+
+    /// Has all workers tell this from now on.
+    fn watch(&mut self, watch: Watch) -> Result<(), String> {
+        if watch == self.watched {
+            return Ok(());
+        }
+        let (done, answers) = crossbeam_channel::bounded(self.workers.len());
+        for worker in &self.workers {
+            worker.send(Mail::Watch { watch: Box::new(news::compile(&watch)), done: done.clone() });
+        }
+        self.watched = watch;
+        drop(done);
+        for _ in &self.workers {
+            answers.recv_timeout(ANSWER_TIMEOUT).map_err(|_| "a worker does not answer".to_owned())?;
+        }
+        Ok(())
     }
 
     fn status(&self) -> Result<Status, String> {

@@ -92,7 +92,7 @@ fn compile(query: Query) -> nat::Query {
     }
 }
 
-fn row(session: &nat::Session) -> Row {
+pub(crate) fn row(session: &nat::Session) -> Row {
     Row {
         network: session.network,
         mac: session.mac,

@@ -16,6 +16,7 @@ use crate::egress::{Failed, Ways, WorkerEgress};
 use crate::handoff::{self, Inbound};
 use crate::hot::{Hot, Look};
 use crate::mail::{Mail, Waker};
+use crate::news::Teller;
 use crate::pace::Pace;
 use crate::queues::{Queues, Token};
 use crate::reach::{BATCH, Reach};
@@ -56,6 +57,7 @@ pub(crate) struct Worker {
     /// Resolver sockets that have something.
     answering: Vec<u16>,
     running: bool,
+    teller: Teller,
 }
 
 /// What a worker is made of, besides its engine.
@@ -66,6 +68,7 @@ pub(crate) struct Parts {
     pub(crate) ways: Ways,
     /// Worker 0, which speaks to resolvers.
     pub(crate) first: bool,
+    pub(crate) teller: Teller,
     pub(crate) spin: Duration,
     pub(crate) nap: Duration,
 }
@@ -92,6 +95,7 @@ impl Worker {
             buffer: vec![0; BUFFER],
             answering: Vec::new(),
             running: true,
+            teller: parts.teller,
         })
     }
 
@@ -118,6 +122,9 @@ impl Worker {
         self.answer_later(now);
         self.egress.flush();
         self.egress.report_failed();
+        if self.engine.has_news() {
+            self.teller.tell(self.engine.take_news(now));
+        }
         frames
     }
 
@@ -162,6 +169,10 @@ impl Worker {
             Mail::Look { look, query, mut rows, reply } => {
                 let seen = self.engine.look(now, look, &query, &mut rows);
                 let _ = reply.send((rows, seen));
+            }
+            Mail::Watch { watch, done } => {
+                self.engine.watch(*watch);
+                let _ = done.send(());
             }
             Mail::Status { reply } => drop(reply.send(self.status(now))),
             Mail::Vhost { port, epoch, change } => self.egress.queues.change_vhost(port, epoch, change),

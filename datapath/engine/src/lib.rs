@@ -22,6 +22,7 @@ pub mod snapshot;
 pub mod stp;
 pub mod switch;
 pub mod time;
+pub mod trace;
 pub mod uplink;
 
 pub use drops::DropReason;

@@ -3,13 +3,16 @@
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use pontoon_proto::api::{Reply, Request};
+use pontoon_proto::event::{Event, SessionDetail};
 use pontoon_proto::session::{Phase, SessionFilter, SessionInfo};
 
-use crate::client::{Client, Conversation};
-use crate::outcome::{Outcome, say};
+use super::events::timestamp;
+use crate::client::{Client, Conversation, Heard};
+use crate::outcome::{Outcome, complain, say};
 use crate::vsh::shell::{refused, strange};
 
 #[derive(Debug, Subcommand)]
@@ -20,6 +23,8 @@ pub(crate) enum Conntrack {
     Count(ReadArgs),
     /// End sessions, and say how many.
     Flush(ReadArgs),
+    /// Print sessions as they begin and end, until interrupted.
+    Events(EventArgs),
 }
 
 #[derive(Debug, Args)]
@@ -27,6 +32,24 @@ pub(crate) struct ReadArgs {
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
     /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Only those that begin or end a mapping, an external port given to a guest's.
+    #[arg(long)]
+    mappings: bool,
+    /// Show the time of each.
+    #[arg(long)]
+    timestamp: bool,
+    /// End after so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// Print JSON, an object a line.
     #[arg(long)]
     json: bool,
 }
@@ -101,6 +124,7 @@ pub(crate) fn run(client: &Client, verb: &Conntrack, quiet: bool) -> ExitCode {
         Conntrack::List(args) => list(client, args),
         Conntrack::Count(args) => count(client, args),
         Conntrack::Flush(args) => flush(client, args, quiet),
+        Conntrack::Events(args) => events(client, args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -163,6 +187,56 @@ fn flush(client: &Client, args: &ReadArgs, quiet: bool) -> Outcome {
         say(&format!("{count} sessions ended\n"));
     }
     Ok(())
+}
+
+fn events(client: &Client, args: &EventArgs) -> Outcome {
+    let filter = SessionFilter::from(&args.filter);
+    let request = Request::ConntrackEvents { filter, mappings: args.mappings };
+    follow(client, &request, args.timeout, |time_ms, event| {
+        let Event::Session { detail, session, .. } = &event else { return false };
+        if args.json {
+            json_event(time_ms, &event);
+            return true;
+        }
+        let stamp = if args.timestamp { format!("{} ", timestamp(time_ms)) } else { String::new() };
+        let word = if *detail == SessionDetail::Begun { "[NEW]" } else { "[DESTROY]" };
+        say(&format!("{stamp}{word:<9} {}", line(session)));
+        true
+    })
+}
+
+pub(crate) fn json_event(time_ms: u64, event: &Event) {
+    let mut value = serde_json::json!(event);
+    if let Some(members) = value.as_object_mut() {
+        members.insert("time_ms".to_owned(), time_ms.into());
+    }
+    say(&format!("{value}\n"));
+}
+
+/// Hands on what is told until `take` has had enough or the user has.
+pub(crate) fn follow(
+    client: &Client,
+    request: &Request,
+    timeout: Option<u64>,
+    mut take: impl FnMut(u64, Event) -> bool,
+) -> Outcome {
+    let interrupted = crate::signal::catch_interrupt();
+    let mut stream = client.subscribe(request).map_err(refused)?;
+    let deadline = timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    loop {
+        match stream.next(deadline, &interrupted).map_err(refused)? {
+            Heard::Event(Reply::Event { event: Event::Missed { count }, .. }) => {
+                complain(&format!("warning: {count} events were missed"));
+            }
+            Heard::Event(Reply::Event { time_ms, event }) => {
+                if !take(time_ms, event) {
+                    return Ok(());
+                }
+            }
+            Heard::Event(other) => return Err(strange(&other)),
+            Heard::Late | Heard::Interrupt => return Ok(()),
+        }
+    }
 }
 
 /// Asks until there is no more.

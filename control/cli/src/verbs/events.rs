@@ -123,7 +123,7 @@ fn print(shell: &mut Shell, args: &Args, time_ms: u64, event: &Event) {
 }
 
 /// As libvirt writes times: UTC with milliseconds.
-fn timestamp(time_ms: u64) -> String {
+pub(crate) fn timestamp(time_ms: u64) -> String {
     let time = i64::try_from(time_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     time.unwrap_or_default().strftime("%Y-%m-%d %H:%M:%S.%3f%z").to_string()
 }
@@ -160,6 +160,8 @@ fn line(event: &Event) -> String {
             let word = if *up { "up" } else { "down" };
             format!("event 'link' for network {}: {interface} of {domain} {word}", subject.network)
         }
+        // Those have verbs of their own.
+        Event::Session { .. } | Event::Trace { .. } => String::new(),
         Event::Missed { count } => format!("{count} events were missed"),
     }
 }

@@ -13,6 +13,7 @@ mod port_forward;
 mod ports;
 mod shell_verbs;
 pub(crate) mod status;
+pub(crate) mod trace;
 mod update;
 
 use serde::Serialize;

@@ -114,6 +114,7 @@ impl Server {
             if let Some(client) = self.clients.get_mut(&done.client) {
                 client.answer(&done.message, now);
                 client.fd = done.fd;
+                client.subscription = done.subscription;
             }
         }
         self.again = false;
@@ -164,7 +165,8 @@ impl Server {
             let kinds = events.into_iter().collect();
             let network = network.map(|network| self.shared.known().find(&network)).transpose();
             let response = network.map(|network| {
-                client.subscription = Some(self.events.subscribe(Filter { kinds, network }));
+                client.subscription =
+                    Some(self.events.subscribe(Filter { kinds, network, ..Filter::default() }));
                 Reply::Subscribed
             });
             return client.respond(&Response::from(response), now);

@@ -11,6 +11,7 @@ use pontoon_proto::api::{Request, Response};
 use pontoon_proto::request::Class;
 
 use super::client::encode;
+use crate::events::Subscription;
 use crate::failure::{Answer, internal};
 use crate::known::Shared;
 
@@ -29,6 +30,8 @@ pub(crate) struct Done {
     pub(crate) message: Vec<u8>,
     /// Goes with it.
     pub(crate) fd: Option<OwnedFd>,
+    /// What the connection is told from now on.
+    pub(crate) subscription: Option<Subscription>,
 }
 
 pub(crate) struct Work {
@@ -44,9 +47,9 @@ impl Work {
             (unbounded(), unbounded(), unbounded());
         let hand_in = {
             let waker = Arc::clone(waker);
-            move |client, response: &Response, fd| {
+            move |client, response: &Response, (fd, subscription)| {
                 // The server has ended if nobody takes it.
-                let _ = finished.send(Done { client, message: encode(response), fd });
+                let _ = finished.send(Done { client, message: encode(response), fd, subscription });
                 let _ = waker.wake();
             }
         };
@@ -56,9 +59,9 @@ impl Work {
             let run = move || {
                 for job in jobs {
                     match guarded(|| shared.known().look_up(&job.request).map(Response::from)) {
-                        Ok(Some(response)) => hand_in(job.client, &response, None),
+                        Ok(Some(response)) => hand_in(job.client, &response, (None, None)),
                         Ok(None) => drop(changes.send(job)),
-                        Err(failure) => hand_in(job.client, &Response::Error(failure), None),
+                        Err(failure) => hand_in(job.client, &Response::Error(failure), (None, None)),
                     }
                 }
             };
@@ -69,11 +72,11 @@ impl Work {
             for job in to_change {
                 let answer = || {
                     let mut state = shared.lock();
-                    (state.answer(job.request), state.handed.take())
+                    (state.answer(job.request), (state.handed.take(), state.subscribed.take()))
                 };
-                let (response, fd) =
-                    guarded(answer).unwrap_or_else(|failure| (Response::Error(failure), None));
-                hand_in(job.client, &response, fd);
+                let (response, rest) =
+                    guarded(answer).unwrap_or_else(|failure| (Response::Error(failure), (None, None)));
+                hand_in(job.client, &response, rest);
             }
         };
         std::thread::Builder::new().name("api-change".into()).spawn(run)?;

@@ -7,6 +7,7 @@ pub(crate) mod dhcp;
 pub(crate) mod dns;
 mod forward;
 mod ip;
+mod log;
 pub(crate) mod port_forward;
 pub(crate) mod qos;
 mod range;
@@ -132,6 +133,7 @@ fn network(cx: &Cx<'_>, root: Node<'_>) -> Result<Network> {
     network.dnsmasq_options = dnsmasq_options(cx, root)?;
     network.uplink = uplink::uplink(cx, root)?;
     network.filtering = uplink::filtering(cx, root, network.forward.mode)?;
+    network.log_mappings = log::mappings(cx, root)?;
     network.unknown = schema::ignored(cx, root, schema::NETWORK);
     Ok(network)
 }

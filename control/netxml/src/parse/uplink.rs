@@ -13,7 +13,7 @@ pub(super) fn uplink(cx: &Cx<'_>, root: Node<'_>) -> Result<Option<Uplink>> {
     let ours = |node: &Node<'_>| node.tag_name().namespace() == Some(PONTOON_NAMESPACE);
     for node in root.children().filter(Node::is_element).filter(ours) {
         let tag = node.tag_name().name();
-        if tag == "nat" {
+        if tag == "nat" || tag == super::log::TAG {
             continue;
         }
         if tag != "uplink" {

@@ -13,6 +13,7 @@ use crate::nat;
 use crate::snapshot::{Forward, Network, PortId};
 use crate::stp::Gate;
 use crate::switch::Learned;
+use crate::trace::Stage;
 
 const DHCP_SERVER: u16 = 67;
 const DHCP_CLIENT: u16 = 68;
@@ -73,6 +74,7 @@ impl State {
         id: u16,
         frame: &[u8],
     ) -> Result<bool, DropReason> {
+        self.trail.pass(Stage::Guard);
         let source = ethernet::source(frame).ok_or(DropReason::Runt)?;
         if ethernet::is_group(source) || source == [0; 6] {
             return Err(DropReason::SourceGroup);
@@ -167,6 +169,7 @@ impl State {
         destination: pontoon_wire::Mac,
         frame: &[u8],
     ) -> Decision {
+        self.trail.pass(Stage::Switch);
         if !fits(network, context, frame) {
             return Err(DropReason::MtuExceeded);
         }
@@ -193,6 +196,7 @@ impl State {
         id: u16,
         frame: &mut [u8],
     ) -> Decision {
+        self.trail.pass(Stage::Gateway);
         match ethernet::ethertype(frame) {
             Some(ethernet::ARP) if self.gateway_arp(context, network, id, frame)? => return Ok(()),
             Some(ethernet::IPV4) => {}
@@ -347,6 +351,7 @@ impl State {
         frame: &mut [u8],
         packet: &Packet,
     ) -> Decision {
+        self.trail.pass(Stage::NatOut);
         if packet.ip.ttl <= 1 {
             self.refuse(context, network, frame, packet, icmp::TIME_EXCEEDED, 0, 0)?;
             return Err(DropReason::TtlExpired);
@@ -394,6 +399,7 @@ impl State {
     /// A guest spoke to an external address (RFC 4787 REQ-9), or from behind NAT to a routed network: the packet comes in
     /// again from the uplink.
     fn hairpin<E: Egress>(&mut self, context: &mut Context<'_, E>, id: u16, frame: &mut [u8]) -> Decision {
+        self.trail.pass(Stage::Hairpin);
         let uplink = context.snapshot.uplink(id).ok_or(DropReason::UplinkDown)?;
         let (subnet, _) = address_of(context.snapshot, id).ok_or(DropReason::UplinkDown)?;
         let packet = Packet::parse(frame).ok_or(DropReason::IpMalformed)?;

@@ -9,6 +9,7 @@ mod quick;
 mod routed;
 mod services;
 mod trees;
+mod watching;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -26,11 +27,13 @@ use crate::nat::{self, Nat};
 use crate::snapshot::{Filtering, PortId, Role, Snapshot, Subnet, Uplink};
 use crate::switch;
 use crate::time::{Now, Time};
+use crate::trace::{Tracer, Trail};
 use crate::uplink::Neighbours;
 use facts::{Facts, Place};
 use inside::to_host;
 use services::Services;
 use trees::Trees;
+pub use watching::{News, Watch};
 
 /// Room for any frame the gateway builds itself: replies, errors, fragments.
 const SCRATCH: usize = 16_384;
@@ -75,6 +78,10 @@ struct State {
     trees: Trees,
     housekeeping: Time,
     sweep_from: usize,
+    /// While somebody wants to know what becomes of frames.
+    tracer: Option<Box<Tracer>>,
+    /// The stages of the present frame, for it.
+    trail: Trail,
 }
 
 /// One frame on its way, and what its handling needs.
@@ -119,6 +126,8 @@ impl Engine {
             trees: Trees::default(),
             housekeeping: now.mono,
             sweep_from: 0,
+            tracer: None,
+            trail: Trail::default(),
         };
         Self { snapshot: Arc::default(), facts: Facts::default(), long: false, state }
     }
@@ -145,8 +154,8 @@ impl Engine {
         // Zero is for sessions that no snapshot allowed yet.
         state.epoch = state.epoch.wrapping_add(1).max(1);
         state.memo = switch::Memo::default();
-        self.facts = if self.long { Facts::default() } else { Facts::of(&snapshot) };
         self.snapshot = snapshot;
+        self.facts = self.facts();
     }
 
     /// Decides every frame the long way from now on. For tests, which hold one way against the other.
@@ -342,7 +351,9 @@ impl State {
     #[cold]
     #[inline(never)]
     fn run<E: Egress>(&mut self, context: &mut Context<'_, E>, frame: &mut [u8]) {
-        if let Err(reason) = self.route(context, frame) {
+        let traced = self.tracer.is_some();
+        let decision = if traced { self.route_traced(context, frame) } else { self.route(context, frame) };
+        if let Err(reason) = decision {
             self.drops.count(reason);
         }
     }

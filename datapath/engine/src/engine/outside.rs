@@ -13,6 +13,7 @@ use crate::gateway;
 use crate::nat;
 use crate::snapshot::{Snapshot, Uplink};
 use crate::time::Now;
+use crate::trace::Stage;
 use crate::uplink::{self, Resolve};
 
 const DHCP_CLIENT: u16 = 68;
@@ -234,6 +235,7 @@ impl State {
         frame: &mut [u8],
         packet: &Packet,
     ) -> Decision {
+        self.trail.pass(Stage::NatIn);
         if packet.ip.is_fragment() {
             return self.fragment_in(context, id, frame, packet);
         }
@@ -305,6 +307,7 @@ impl State {
         frame: &mut [u8],
         long: bool,
     ) -> Decision {
+        self.trail.pass(Stage::Uplink);
         let uplink = context.snapshot.uplink(id).ok_or(DropReason::UplinkDown)?;
         let port = uplink.port.ok_or(DropReason::UplinkDown)?;
         let (subnet, gateway) = address_of(context.snapshot, id).ok_or(DropReason::UplinkDown)?;
@@ -320,7 +323,10 @@ impl State {
         }
         match mac {
             Some(mac) => put(frame, 0, &mac),
-            None if neighbours.wait(hop, context.vnet, frame) => return Ok(()),
+            None if neighbours.wait(hop, context.vnet, frame) => {
+                self.trail.pass(Stage::Wait);
+                return Ok(());
+            }
             None => return Err(DropReason::NeighbourQueueFull),
         };
         if long {

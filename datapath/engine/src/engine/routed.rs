@@ -15,6 +15,7 @@ use crate::egress::{Egress, FrameRef};
 use crate::gateway;
 use crate::snapshot::{Forward, Network, Snapshot, Uplink};
 use crate::time::Now;
+use crate::trace::Stage;
 use crate::uplink::{self, Resolve};
 
 /// Where a packet came from, and so who is told when it goes nowhere.
@@ -44,6 +45,7 @@ impl State {
         frame: &mut [u8],
         packet: &Packet,
     ) -> Decision {
+        self.trail.pass(Stage::Route);
         // Without an uplink the host's kernel is the router.
         let Some(id) = network.uplink else { return to_host(context, network, frame) };
         let origin = Origin::Inside(network);
@@ -67,6 +69,7 @@ impl State {
         frame: &mut [u8],
         packet: &Packet,
     ) -> Decision {
+        self.trail.pass(Stage::Route);
         let found = context.snapshot.numbered().find(|(_, other)| other.takes_in(packet.destination()));
         match (found, network.forward, network.uplink) {
             (Some((id, _)), Forward::Route | Forward::Open, _) => {
@@ -102,6 +105,7 @@ impl State {
         frame: &mut [u8],
         packet: &Packet,
     ) -> Decision {
+        self.trail.pass(Stage::Route);
         if ethernet::destination(frame) != Some(uplink.mac) {
             return Err(DropReason::UplinkNotOurs);
         }
@@ -126,6 +130,7 @@ impl State {
         frame: &mut [u8],
         packet: &Packet,
     ) -> Decision {
+        self.trail.pass(Stage::Route);
         let network = context.snapshot.network(id).ok_or(DropReason::NotForwarded)?;
         let hop = network.hop(packet.destination()).ok_or(DropReason::NotForwarded)?;
         if self.hand_over(context, self.keeper(hop), frame)? {
@@ -229,6 +234,7 @@ impl State {
         packet: &Packet,
         mac: Mac,
     ) -> Decision {
+        self.trail.pass(Stage::Deliver);
         put(frame, 0, &mac);
         let port = network.macs.lookup(context.now.mono, mac);
         if gateway::exceeds(frame, packet, &context.vnet, network.mtu) {

@@ -20,6 +20,7 @@ use crate::egress::{Egress, Event, FrameRef};
 use crate::gateway::{self, Datagram, UDP_HEADERS};
 use crate::snapshot::{Network, PortId, Snapshot, Uplink};
 use crate::time::{Now, Time};
+use crate::trace::Stage;
 use crate::uplink::dhcp_client::{Change, DhcpClient};
 
 /// Largest DNS message (TCP).
@@ -173,6 +174,7 @@ impl State {
         frame: &[u8],
         packet: &Packet,
     ) -> Decision {
+        self.trail.pass(Stage::Dns);
         if self.hand_over(context, 0, frame)? {
             return Ok(());
         }
@@ -214,6 +216,7 @@ impl State {
         id: u16,
         frame: &[u8],
     ) -> Decision {
+        self.trail.pass(Stage::Dns);
         if self.hand_over(context, 0, frame)? {
             return Ok(());
         }

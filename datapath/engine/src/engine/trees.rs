@@ -13,6 +13,7 @@ use crate::snapshot::{Network, PortId, Snapshot};
 use crate::stp::{Board, Bridge, Effects, Gate, Report};
 use crate::switch::Learned;
 use crate::time::Time;
+use crate::trace::Stage;
 
 #[derive(Default)]
 pub(super) struct Trees {
@@ -126,6 +127,7 @@ impl State {
         id: u16,
         frame: &[u8],
     ) -> Decision {
+        self.trail.pass(Stage::Tree);
         let tree = tree(network).ok_or(DropReason::LinkLocal)?;
         if ethernet::destination(frame) != Some(bpdu::GROUP) {
             return Err(DropReason::LinkLocal);

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
 use super::index::{Hasher, Index, Rings};
+use super::journal::Journal;
 use super::list::seconds;
 use super::released::{Port, Released};
 use super::slot::{Flow, Key, Slot, external_key, host_key};
@@ -47,6 +48,7 @@ pub(super) struct Table {
     host_of: Vec<u32>,
     /// By slot: the second its session began.
     born: Vec<u32>,
+    pub(super) journal: Journal,
     free: Vec<u32>,
     free_hosts: Vec<u32>,
     peers: Option<peers::Peers>,
@@ -83,6 +85,7 @@ impl Table {
             hosts: vec![Host::default(); hosts],
             host_of: vec![0; count],
             born: vec![0; count],
+            journal: Journal::default(),
             free: (0..count as u32).rev().collect(),
             free_hosts: (0..hosts as u32).rev().collect(),
             peers: None,
@@ -346,6 +349,7 @@ impl Table {
         if !slot.is_used() {
             return;
         }
+        self.note_end(number, &slot);
         self.by_out.remove(self.hasher.hash(slot.out_key()), number);
         self.by_in.remove(self.hasher.hash(slot.in_key()), number);
         if !slot.is_forwarded() {
@@ -356,6 +360,11 @@ impl Table {
         self.leave_host(self.host_of.get(number as usize).copied().unwrap_or(0));
         self.put(number, Slot::default());
         self.free.push(number);
+    }
+
+    /// No other session shares the mapping.
+    pub(super) fn is_alone(&self, number: u32) -> bool {
+        self.mapping.first(number).is_none()
     }
 
     fn leave_mapping(&mut self, number: u32, slot: &Slot) {

@@ -3,6 +3,7 @@
 
 mod adoption;
 mod errors;
+mod journal;
 mod list;
 mod model;
 mod requirements;

@@ -14,6 +14,7 @@ use crate::egress::{Egress, Event, FrameRef, LeaseChange};
 use crate::gateway::{self, Datagram, UDP_HEADERS};
 use crate::snapshot::{Network, PortId, Role, Snapshot};
 use crate::time::{Now, Time};
+use crate::trace::Stage;
 
 /// Replies that wait for the disk at the same time.
 const PENDING: usize = 256;
@@ -70,6 +71,7 @@ impl State {
         frame: &[u8],
         packet: &Packet,
     ) -> Decision {
+        self.trail.pass(Stage::Dhcp);
         if self.hand_over(context, 0, frame)? {
             return Ok(());
         }

@@ -68,6 +68,7 @@ impl Table {
             return None;
         }
         *self.born.get_mut(number as usize)? = seconds(now);
+        self.note_begin(now, &slot, room.sibling);
         let place = self.slots.get_mut(number as usize)?;
         *place = slot;
         Some((number, place))
