@@ -37,10 +37,12 @@ pub(crate) fn ports(network: &Network) -> impl Iterator<Item = (u16, u16)> {
     pieces.map(|piece| (piece.first, piece.last))
 }
 
-/// First and last addresses of the outside that NAT has, besides the uplink's own.
-pub(crate) fn addresses(network: &Network) -> impl Iterator<Item = (Ipv4Addr, Ipv4Addr)> {
-    let forwarded = network.port_forwards.iter().filter_map(|forward| forward.address);
-    network.forward.nat_addresses.into_iter().chain(forwarded.map(|address| (address, address)))
+/// Protocol, address if it is one only, and first and last ports of the outside that lead to guests.
+pub(crate) fn endpoints(network: &Network) -> impl Iterator<Item = (u8, Option<Ipv4Addr>, (u16, u16))> + '_ {
+    network.port_forwards.iter().flat_map(|forward| {
+        let (protocol, address) = (forward.proto.number(), forward.address);
+        forward.pieces().into_iter().map(move |piece| (protocol, address, (piece.first, piece.last)))
+    })
 }
 
 impl Known {
@@ -178,7 +180,8 @@ impl State {
         let own = uplink.address.map(|net| net.addr());
         let listens = |address: Ipv4Addr| match forward.address {
             Some(wanted) => address == wanted,
-            None => Some(address) == own,
+            // The host itself asks there too.
+            None => Some(address) == own || address == Ipv4Addr::LOCALHOST,
         };
         for Piece { first, last, .. } in forward.pieces() {
             let Some(owners) = self.sockets_at((first, last), forward.proto.as_str(), &listens)? else {

@@ -69,6 +69,8 @@ pub(crate) enum Helper {
     MapUpdate = 2,
     MapDelete = 3,
     StoreBytes = 9,
+    MendHeaderSum = 10,
+    MendSum = 11,
     TailCall = 12,
     CloneRedirect = 13,
     Redirect = 23,
@@ -161,6 +163,12 @@ impl Assembler {
     pub(crate) fn jump_if(&mut self, register: Register, test: If, value: u32, to: Label) {
         self.jumps.push((self.code.len(), to));
         self.put(0x06 | test as u8, register, Register::R0, 0, value.cast_signed());
+    }
+
+    /// Compares 32 bits of two registers; only for `Equal` and `Other`.
+    pub(crate) fn jump_if_both(&mut self, one: Register, test: If, other: Register, to: Label) {
+        self.jumps.push((self.code.len(), to));
+        self.put(0x0e | test as u8, one, other, 0, 0);
     }
 
     /// A pointer may only be compared like this, as a whole and with nothing.

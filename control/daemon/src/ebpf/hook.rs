@@ -105,6 +105,11 @@ impl Step {
 }
 
 impl Hook {
+    /// Both hang at one place.
+    pub(crate) fn is_where(&self, other: &Self) -> bool {
+        self.place == other.place
+    }
+
     /// Takes it away, unless `next` has taken its place.
     pub(crate) fn unhang(self, next: Option<&Self>) {
         if !self.stays || next.is_some_and(|next| next.place == self.place && next.stays) {

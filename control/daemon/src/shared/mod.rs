@@ -6,6 +6,7 @@
 
 mod failure;
 mod host;
+mod local;
 mod ports;
 mod program;
 mod sockets;
@@ -13,7 +14,6 @@ mod sockets;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::CStr;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
@@ -31,14 +31,16 @@ use crate::live::{Kind, LiveUplink};
 use crate::netlink::{self, Change};
 use crate::state::State;
 pub(crate) use ports::Range;
-use program::{Face, Maps, Scope};
+use program::{Face, Forwarded, Maps, Scope};
 
 /// Queries of NAT that may be on their way at once, and datagrams in pieces; the oldest are forgotten.
 const ECHOES: u32 = 16384;
 const FRAGMENTS: u32 = 1024;
+/// Ports from which the host itself asks forwards; the ones used longest ago are forgotten.
+const LOCALS: u32 = 16384;
 
-/// Of its programs among ours on an interface.
-const HANDLE: u16 = 1;
+/// Of the first uplink's programs among ours on an interface.
+const HANDLE: u16 = 0x100;
 
 /// Where a shared uplink leaves at present.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,8 +75,9 @@ struct Hung {
     port: u16,
     plan: Plan,
     maps: Maps,
-    /// At the host's interface and at the tap.
-    hooks: Option<[Hook; 2]>,
+    /// At the tap, at the host's interface, and at the loopback interface if there are forwards; none while the host
+    /// has no way out.
+    hooks: Vec<Hook>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,14 +146,26 @@ impl State {
         let gone: Vec<u16> = self.sharing.hung.keys().filter(|id| !shared.contains(id)).copied().collect();
         for id in gone {
             let hung = self.sharing.hung.remove(&id);
-            hung.into_iter().flat_map(|hung| hung.hooks).flatten().for_each(|hook| hook.unhang(None));
+            hung.into_iter().flat_map(|hung| hung.hooks).for_each(|hook| hook.unhang(None));
         }
         self.reserve(&self.kept_ports())?;
         for uplink in self.live.uplinks.clone().iter().filter(|uplink| uplink.is_shared()) {
             self.hang(uplink)?;
         }
+        self.switch_loopback();
         self.sharing.unfinished = false;
         Ok(())
+    }
+
+    /// Has the loopback interface take what forwards answer to the host itself, as long as there are any.
+    fn switch_loopback(&self) {
+        let on = self.sharing.hung.values().any(|hung| !hung.plan.scope.forwards.is_empty());
+        let note = self.sharing.note.with_file_name("loopback-switches");
+        if let Err(error) = local::switch(self.store.disk(), &note, on) {
+            tracing::warn!(
+                "the host itself does not reach port forwards: /proc/sys/net/ipv4/conf/lo: {error}"
+            );
+        }
     }
 
     fn chosen(&self) -> impl Iterator<Item = Chosen> {
@@ -234,7 +249,7 @@ impl State {
         let own = self.resolvers.leave_ports(range);
         let mut clashes =
             sockets::within(range).map_err(|error| internal(format!("listing sockets: {error}")))?;
-        clashes.retain(|clash| !own.contains(&clash.inode));
+        clashes.retain(|clash| !clash.is_inland() && !own.contains(&clash.inode));
         Ok(clashes)
     }
 
@@ -256,13 +271,16 @@ impl State {
     fn scope(&self, uplink: &LiveUplink) -> Scope {
         let networks = self.live.networks.iter().filter(|network| network.uplink == Some(uplink.id));
         let own = uplink.address.map(|net| (net.addr(), net.addr()));
-        let pools = networks.clone().flat_map(|network| crate::forwards::addresses(&network.network));
+        let pools = networks.clone().filter_map(|network| network.network.forward.nat_addresses);
         let mut ports: Vec<Range> =
             networks.clone().filter_map(|network| network.ports).map(|chosen| chosen.range).collect();
-        ports.extend(networks.clone().flat_map(|network| crate::forwards::ports(&network.network)));
         ports.sort_unstable();
         ports.dedup();
-        Scope { addresses: own.into_iter().chain(pools).collect(), ports }
+        let forwards = networks.flat_map(|network| crate::forwards::endpoints(&network.network));
+        let forward = |(protocol, address, ports)| Forwarded { protocol, address, ports };
+        let mut forwards: Vec<Forwarded> = forwards.map(forward).collect();
+        forwards.sort_unstable();
+        Scope { addresses: own.into_iter().chain(pools).collect(), ports, forwards }
     }
 
     /// Has the programs of an uplink be as they should; the new ones are there before the old ones go.
@@ -279,14 +297,14 @@ impl State {
         }
         let (maps, old) = match before {
             Some(Hung { maps, hooks, .. }) => (maps, hooks),
-            None => (make_maps().map_err(|error| failure::refused(uplink, Step::Map, &error))?, None),
+            None => (make_maps().map_err(|error| failure::refused(uplink, Step::Map, &error))?, Vec::new()),
         };
-        let hooks = match hang_both(&plan, &maps, self.sharing.classic) {
+        let hooks = match hang_all(&plan, &maps, (uplink.id, self.sharing.classic)) {
             Ok(hooks) => hooks,
             // The interface went this moment, which the kernel tells as well.
-            Err((_, error)) if error.raw_os_error() == Some(libc::ENODEV) => None,
+            Err((_, error)) if error.raw_os_error() == Some(libc::ENODEV) => Vec::new(),
             Err((step, error)) => {
-                old.into_iter().flatten().for_each(|hook| hook.unhang(None));
+                old.into_iter().for_each(|hook| hook.unhang(None));
                 return Err(failure::refused(uplink, step, &error));
             }
         };
@@ -296,8 +314,9 @@ impl State {
         }
         let hung = Hung { port: uplink.port, plan, maps, hooks };
         self.keep(&hung)?;
-        for (place, old) in old.into_iter().flatten().enumerate() {
-            old.unhang(hung.hooks.as_ref().and_then(|hooks| hooks.get(place)));
+        for old in old {
+            let next = hung.hooks.iter().find(|next| next.is_where(&old));
+            old.unhang(next);
         }
         self.sharing.hung.insert(uplink.id, hung);
         Ok(())
@@ -305,7 +324,7 @@ impl State {
 
     /// Gives the datapath copies of what the programs hang on: they act on while control is restarted.
     fn keep(&self, hung: &Hung) -> Answer<()> {
-        let holds: Vec<_> = hung.hooks.iter().flatten().map(|hook| hook.holds.as_fd()).collect();
+        let holds: Vec<_> = hung.hooks.iter().map(|hook| hook.holds.as_fd()).collect();
         self.link()?.send_borrowed(&ToDatapath::Keep { port: hung.port }, &holds)
     }
 
@@ -317,7 +336,8 @@ impl State {
     /// Leaves the host as it was.
     pub(crate) fn end_sharing(&mut self) {
         let hung = std::mem::take(&mut self.sharing.hung);
-        hung.into_values().flat_map(|hung| hung.hooks).flatten().for_each(|hook| hook.unhang(None));
+        hung.into_values().flat_map(|hung| hung.hooks).for_each(|hook| hook.unhang(None));
+        self.switch_loopback();
         if let Err(failure) = self.reserve(&[]) {
             tracing::error!("{}", failure.message);
         }
@@ -359,43 +379,57 @@ impl State {
 }
 
 fn make_maps() -> io::Result<Maps> {
-    let map = |key, entries| bpf::map(bpf::MapKind::Recent, key, 4, entries);
+    let map = |key, entries| bpf::map(bpf::MapKind::Recent, key, program::VALUES, entries);
     privilege::with(CapabilitySet::BPF, || {
         Ok(Maps {
             echoes: map(program::ECHO_KEY, ECHOES)?,
             fragments: map(program::FRAGMENT_KEY, FRAGMENTS)?,
+            locals: map(program::LOCAL_KEY, LOCALS)?,
         })
     })
 }
 
-/// `None` while the host has no way out.
-fn hang_both(plan: &Plan, maps: &Maps, classic: bool) -> Result<Option<[Hook; 2]>, (Step, io::Error)> {
-    let Some(face) = plan.face else { return Ok(None) };
-    let mut result = Ok(None);
+/// Nothing while the host has no way out.
+fn hang_all(plan: &Plan, maps: &Maps, place: (u16, bool)) -> Result<Vec<Hook>, (Step, io::Error)> {
+    let Some(face) = plan.face else { return Ok(Vec::new()) };
+    let mut result = Ok(Vec::new());
     let raised = privilege::with(CapabilitySet::BPF, || {
-        result = hooks(plan, maps, &face, classic).map(Some);
+        result = hooks(plan, maps, &face, place);
         Ok(())
     });
     raised.map_err(|error| (Step::Load, error))?;
     result
 }
 
-fn hooks(plan: &Plan, maps: &Maps, face: &Face, classic: bool) -> Result<[Hook; 2], (Step, io::Error)> {
-    const INWARD: &CStr = c"pontoon_in";
-    const OUTWARD: &CStr = c"pontoon_out";
-    // Outward first: nobody writes before the other one brings something, or a guest does.
+fn hooks(
+    plan: &Plan,
+    maps: &Maps,
+    face: &Face,
+    (uplink, classic): (u16, bool),
+) -> Result<Vec<Hook>, (Step, io::Error)> {
+    // Outward first: nobody writes before the others bring something, or a guest does.
     let outward = program::outward(&plan.scope, maps, face);
-    let outward = hook::hang(&outward, OUTWARD, arriving(plan.tap), classic)?;
     let inward = program::inward(&plan.scope, maps, face, plan.tap);
-    match hook::hang(&inward, INWARD, arriving(face.index), classic) {
-        Ok(inward) => Ok([inward, outward]),
-        Err(failed) => {
-            outward.unhang(None);
-            Err(failed)
+    let inland = (!plan.scope.forwards.is_empty()).then(|| local::inland(&plan.scope, maps, plan.tap));
+    let all = [
+        (Some(outward), c"pontoon_out", plan.tap),
+        (Some(inward), c"pontoon_in", face.index),
+        (inland, c"pontoon_lo", local::LOOPBACK),
+    ];
+    let mut hooks: Vec<Hook> = Vec::new();
+    for (code, name, interface) in all {
+        let Some(code) = code else { continue };
+        match hook::hang(&code, name, arriving(interface, uplink), classic) {
+            Ok(hook) => hooks.push(hook),
+            Err(failed) => {
+                hooks.into_iter().for_each(|hook| hook.unhang(None));
+                return Err(failed);
+            }
         }
     }
+    Ok(hooks)
 }
 
-fn arriving(interface: u32) -> Place {
-    Place { interface, way: Way::Arriving, handle: HANDLE }
+fn arriving(interface: u32, uplink: u16) -> Place {
+    Place { interface, way: Way::Arriving, handle: HANDLE.saturating_add(uplink) }
 }

@@ -4,52 +4,69 @@
 //! everything else goes on untouched. No range of query ids can be kept from the host, so replies to queries, and errors
 //! about them, go to both: who did not ask drops them. Outward, at the tap: what NAT sends goes to the host's interface, by the next hop
 //! and with the link-layer address the kernel finds; everything else is dropped, so that who writes to the tap can use
-//! no address and no port but NAT's.
+//! no address and no port but NAT's. What the host itself asks of port forwards is in [`super::local`].
 
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use pontoon_proto::document::Mac;
 
+use super::local;
 use crate::ebpf::asm::{Assembler, Helper, If, Instruction, Label, Operation, Register, Size};
 use crate::ebpf::{DROP, PASS, on_stack, read};
 use Register::{Frame, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9};
 
-const ETHERNET: i32 = 14;
+pub(super) const ETHERNET: i32 = 14;
 const IPV4: u16 = 0x0800;
-const ICMP: u32 = 1;
-const TCP: u32 = 6;
-const UDP: u32 = 17;
+pub(super) const ICMP: u32 = 1;
+pub(super) const TCP: u32 = 6;
+pub(super) const UDP: u32 = 17;
 /// Types of queries that NAT carries, and of their replies: echo and timestamp.
 const QUERIES: [u32; 2] = [8, 13];
 const REPLIES: [u32; 2] = [0, 14];
 /// Unreachable, time exceeded, parameter problem.
 const ERRORS: [u32; 3] = [3, 11, 12];
-const MORE_FRAGMENTS: u32 = 0x2000;
-const FRAGMENT_OFFSET: i32 = 0x1fff;
+pub(super) const MORE_FRAGMENTS: u32 = 0x2000;
+pub(super) const FRAGMENT_OFFSET: i32 = 0x1fff;
 
 /// Offsets in `struct __sk_buff`.
-const PACKET_TYPE: i16 = 4;
+pub(super) const PACKET_TYPE: i16 = 4;
 const PROTOCOL: i16 = 16;
 const VLAN_PRESENT: i16 = 20;
 
 /// Places on the stack: headers, keys and values of maps.
-const IP: i16 = -24;
-const PORTS: i16 = -32;
+pub(super) const IP: i16 = -24;
+pub(super) const PORTS: i16 = -32;
 const QUOTED: i16 = -56;
-const KEY: i16 = -72;
-const VALUE: i16 = -80;
-/// Octets of keys.
+pub(super) const KEY: i16 = -72;
+pub(super) const VALUE: i16 = -80;
+/// Source and destination of the host's own packet as it wrote them, and its destination as outside.
+pub(super) const WRITTEN: i16 = -88;
+pub(super) const OUTSIDE: i16 = -92;
+/// Octets of keys, and of values.
+pub(super) const LOCAL_KEY: u32 = 12;
 pub(super) const ECHO_KEY: u32 = 8;
 pub(super) const FRAGMENT_KEY: u32 = 12;
+pub(super) const VALUES: u32 = 8;
 
 /// What belongs to NAT on an uplink.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Scope {
     /// First and last external addresses.
     pub(super) addresses: Vec<(Ipv4Addr, Ipv4Addr)>,
-    /// First and last ports, and query ids.
+    /// First and last ports there, and query ids.
     pub(super) ports: Vec<(u16, u16)>,
+    /// Ports there, or of another address, that lead to guests.
+    pub(super) forwards: Vec<Forwarded>,
+}
+
+/// Ports of one protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Forwarded {
+    pub(super) protocol: u8,
+    /// `None`: all of NAT's.
+    pub(super) address: Option<Ipv4Addr>,
+    pub(super) ports: (u16, u16),
 }
 
 /// What both programs remember.
@@ -59,6 +76,8 @@ pub(super) struct Maps {
     pub(super) echoes: OwnedFd,
     /// Datagrams of which the first fragment was for NAT.
     pub(super) fragments: OwnedFd,
+    /// The addresses by which the host itself asked a forward.
+    pub(super) locals: OwnedFd,
 }
 
 /// The host's interface.
@@ -89,7 +108,7 @@ pub(super) fn inward(scope: &Scope, maps: &Maps, face: &Face, tap: u32) -> Vec<I
     kinds(&mut code, ports, &[(&REPLIES, query), (&ERRORS, error)], other);
 
     code.bind(ports);
-    in_ports(&mut code, scope, PORTS + 2, hit, other);
+    endpoint(&mut code, scope, (IP + 16, PORTS + 2), hit, other);
 
     code.bind(query);
     was_asked(&mut code, scope, maps, IP + 12, other);
@@ -106,7 +125,7 @@ pub(super) fn inward(scope: &Scope, maps: &Maps, face: &Face, tap: u32) -> Vec<I
     code.jump(redirect);
     code.bind(first);
     fragment_key(&mut code);
-    update(&mut code, &maps.fragments);
+    note(&mut code, &maps.fragments);
     code.jump_if(R9, If::Equal, ICMP, copy);
     code.jump(redirect);
 
@@ -152,10 +171,13 @@ pub(super) fn inward(scope: &Scope, maps: &Maps, face: &Face, tap: u32) -> Vec<I
 /// For the tap: what NAT sends goes to the host's interface, if it is NAT's.
 pub(super) fn outward(scope: &Scope, maps: &Maps, face: &Face) -> Vec<Instruction> {
     let mut code = Assembler::default();
-    let [ports, query, send, drop] = [(); 4].map(|()| code.label());
+    let [ports, query, local, send, drop] = [(); 5].map(|()| code.label());
     code.copy(R6, R1);
     packet(&mut code, ETHERNET, drop);
     ours(&mut code, scope, IP + 12, drop);
+    code.load(Size::Four, R0, Frame, IP + 12);
+    code.load(Size::Four, R1, Frame, IP + 16);
+    code.jump_if_both(R0, If::Equal, R1, local);
     code.compute(Operation::And, R8, FRAGMENT_OFFSET);
     code.jump_if(R8, If::Other, 0, send);
     code.copy(R2, R7);
@@ -163,14 +185,14 @@ pub(super) fn outward(scope: &Scope, maps: &Maps, face: &Face) -> Vec<Instructio
     kinds(&mut code, ports, &[(&QUERIES, query), (&ERRORS, send)], drop);
 
     code.bind(ports);
-    in_ports(&mut code, scope, PORTS, send, drop);
+    endpoint(&mut code, scope, (IP + 12, PORTS), send, drop);
 
     code.bind(query);
     let known = code.label();
     in_ports(&mut code, scope, PORTS + 4, known, drop);
     code.bind(known);
     echo_key(&mut code, IP + 16);
-    update(&mut code, &maps.echoes);
+    note(&mut code, &maps.echoes);
 
     code.bind(send);
     code.set(R1, face.index.cast_signed());
@@ -180,6 +202,9 @@ pub(super) fn outward(scope: &Scope, maps: &Maps, face: &Face) -> Vec<Instructio
     code.call(Helper::RedirectNeighbour);
     code.exit();
 
+    code.bind(local);
+    local::answer(&mut code, maps, drop);
+
     code.bind(drop);
     code.set(R0, DROP);
     code.exit();
@@ -188,7 +213,7 @@ pub(super) fn outward(scope: &Scope, maps: &Maps, face: &Face) -> Vec<Instructio
 
 /// Reads an IPv4 header that begins at `base`: then R7 is where what follows begins, R8 says of fragments and R9 is the
 /// protocol.
-fn packet(code: &mut Assembler, base: i32, fail: Label) {
+pub(super) fn packet(code: &mut Assembler, base: i32, fail: Label) {
     code.load(Size::Four, R0, R6, PROTOCOL);
     code.jump_if(R0, If::Other, u32::from(IPV4.to_be()), fail);
     code.set(R2, base);
@@ -216,24 +241,80 @@ fn ours(code: &mut Assembler, scope: &Scope, place: i16, fail: Label) {
     let yes = code.label();
     code.load(Size::Four, R0, Frame, place);
     code.swap(R0, 32);
-    let bits = |(first, last): &(Ipv4Addr, Ipv4Addr)| (first.to_bits(), last.to_bits());
-    in_ranges(code, scope.addresses.iter().map(bits), yes, fail);
+    let own = scope.forwards.iter().filter_map(|forward| forward.address).map(|address| (address, address));
+    let bits = |(first, last): (Ipv4Addr, Ipv4Addr)| (first.to_bits(), last.to_bits());
+    in_ranges(code, R0, scope.addresses.iter().copied().chain(own).map(bits), yes, fail);
     code.bind(yes);
 }
 
-/// The port or id at `place` is NAT's.
+/// The address and port at these places are NAT's, or a forward's of protocol R9.
+fn endpoint(code: &mut Assembler, scope: &Scope, (address, port): (i16, i16), yes: Label, no: Label) {
+    let nat = code.label();
+    code.load(Size::Four, R1, Frame, address);
+    code.swap(R1, 32);
+    code.load(Size::Two, R0, Frame, port);
+    code.swap(R0, 16);
+    forwarded(code, scope, yes);
+    nat_address(code, scope, nat, no);
+    code.bind(nat);
+    in_ranges(code, R0, scope.ports.iter().map(wide), yes, no);
+}
+
+/// The address in R1 and port in R0 are a forward's of protocol R9.
+pub(super) fn forwarded(code: &mut Assembler, scope: &Scope, yes: Label) {
+    let (of_one, of_all): (Vec<&Forwarded>, Vec<_>) =
+        scope.forwards.iter().partition(|forward| forward.address.is_some());
+    for forward in of_one {
+        let next = code.label();
+        code.jump_if(R1, If::Other, forward.address.map_or(0, Ipv4Addr::to_bits), next);
+        of_protocol(code, forward, yes, next);
+        code.bind(next);
+    }
+    let [all, none] = [(); 2].map(|()| code.label());
+    if !of_all.is_empty() {
+        nat_address(code, scope, all, none);
+        code.bind(all);
+        for forward in of_all {
+            let next = code.label();
+            of_protocol(code, forward, yes, next);
+            code.bind(next);
+        }
+    }
+    code.bind(none);
+}
+
+fn of_protocol(code: &mut Assembler, forward: &Forwarded, yes: Label, no: Label) {
+    code.jump_if(R9, If::Other, forward.protocol.into(), no);
+    in_ranges(code, R0, [wide(&forward.ports)].into_iter(), yes, no);
+}
+
+fn nat_address(code: &mut Assembler, scope: &Scope, yes: Label, no: Label) {
+    let bits = |(first, last): &(Ipv4Addr, Ipv4Addr)| (first.to_bits(), last.to_bits());
+    in_ranges(code, R1, scope.addresses.iter().map(bits), yes, no);
+}
+
+fn wide((first, last): &(u16, u16)) -> (u32, u32) {
+    (u32::from(*first), u32::from(*last))
+}
+
+/// The query id at `place` is NAT's.
 fn in_ports(code: &mut Assembler, scope: &Scope, place: i16, yes: Label, no: Label) {
     code.load(Size::Two, R0, Frame, place);
     code.swap(R0, 16);
-    let wide = |(first, last): &(u16, u16)| (u32::from(*first), u32::from(*last));
-    in_ranges(code, scope.ports.iter().map(wide), yes, no);
+    in_ranges(code, R0, scope.ports.iter().map(wide), yes, no);
 }
 
-fn in_ranges(code: &mut Assembler, ranges: impl Iterator<Item = (u32, u32)>, yes: Label, no: Label) {
+fn in_ranges(
+    code: &mut Assembler,
+    register: Register,
+    ranges: impl Iterator<Item = (u32, u32)>,
+    yes: Label,
+    no: Label,
+) {
     for (first, last) in ranges {
         let next = code.label();
-        code.jump_if(R0, If::Below, first, next);
-        code.jump_if(R0, If::UpTo, last, yes);
+        code.jump_if(register, If::Below, first, next);
+        code.jump_if(register, If::UpTo, last, yes);
         code.bind(next);
     }
     code.jump(no);
@@ -279,7 +360,7 @@ fn quoted(code: &mut Assembler, scope: &Scope, maps: &Maps, [yes, asked, no]: [L
     read(code, PORTS, 8, no);
     kinds(code, ports, &[(&QUERIES, query)], no);
     code.bind(ports);
-    in_ports(code, scope, PORTS, yes, no);
+    endpoint(code, scope, (QUOTED + 12, PORTS), yes, no);
     code.bind(query);
     was_asked(code, scope, maps, QUOTED + 16, no);
     code.jump(asked);
@@ -294,7 +375,7 @@ fn echo_key(code: &mut Assembler, remote: i16) {
 }
 
 /// Source, destination, identification, protocol.
-fn fragment_key(code: &mut Assembler) {
+pub(super) fn fragment_key(code: &mut Assembler) {
     for (from, to) in [(IP + 12, KEY), (IP + 16, KEY + 4)] {
         code.load(Size::Four, R0, Frame, from);
         code.store(Size::Four, Frame, to, R0);
@@ -304,17 +385,25 @@ fn fragment_key(code: &mut Assembler) {
     code.store(Size::Two, Frame, KEY + 10, R9);
 }
 
-fn on_map(code: &mut Assembler, map: &OwnedFd, helper: Helper) {
+pub(super) fn on_map(code: &mut Assembler, map: &OwnedFd, helper: Helper) {
     code.map(R1, map.as_raw_fd());
     on_stack(code, R2, KEY);
     code.call(helper);
 }
 
-fn update(code: &mut Assembler, map: &OwnedFd) {
-    code.store_value(Size::Four, Frame, VALUE, 1);
+/// Notes the key.
+fn note(code: &mut Assembler, map: &OwnedFd) {
+    for place in [VALUE, VALUE + 4] {
+        code.store_value(Size::Four, Frame, place, 1);
+    }
+    update(code, map, VALUE);
+}
+
+/// Notes the key with the value at a place of the stack.
+pub(super) fn update(code: &mut Assembler, map: &OwnedFd, value: i16) {
     code.map(R1, map.as_raw_fd());
     on_stack(code, R2, KEY);
-    on_stack(code, R3, VALUE);
+    on_stack(code, R3, value);
     code.set(R4, 0);
     code.call(Helper::MapUpdate);
 }

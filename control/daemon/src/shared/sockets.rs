@@ -26,6 +26,13 @@ pub(super) struct Clash {
     uid: u32,
 }
 
+impl Clash {
+    /// Only the host itself reaches it.
+    pub(super) fn is_inland(&self) -> bool {
+        self.address.is_some_and(|address| address.is_loopback())
+    }
+}
+
 /// Sockets of the calling thread's network namespace in a range, by port.
 pub(super) fn within((first, last): Range) -> io::Result<Vec<Clash>> {
     let mut found = Vec::new();
@@ -43,7 +50,7 @@ pub(super) fn within((first, last): Range) -> io::Result<Vec<Clash>> {
     Ok(found)
 }
 
-/// One line of /proc/net/tcp or its like; `None` for sockets that no packet of an interface reaches by IPv4.
+/// One line of /proc/net/tcp or its like; `None` for sockets that no packet reaches by IPv4.
 fn read(line: &str, protocol: &'static str) -> Option<Clash> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let [_, local, _, state, _, _, _, uid, _, inode, ..] = words.as_slice() else { return None };
@@ -56,7 +63,7 @@ fn read(line: &str, protocol: &'static str) -> Option<Clash> {
     let tail = Ipv4Addr::from(u32::from_str_radix(tail, 16).ok()?.to_ne_bytes());
     let unspecified = address.bytes().all(|byte| byte == b'0');
     let mapped = head.is_empty() || head == format!("{:016X}{:08X}", 0, 0xffff_u32.to_be());
-    if tail.is_loopback() && mapped || !mapped && !unspecified {
+    if !mapped && !unspecified {
         return None;
     }
     let (port, inode) = (u16::from_str_radix(port, 16).ok()?, inode.parse().ok()?);
@@ -127,11 +134,13 @@ mod tests {
         };
         let port = |local: &str, state: &str| read(&line(local, state), "tcp").map(|clash| clash.port);
         assert_eq!(port("00000000:EE48", "0A"), Some(61000));
-        assert_eq!(port("0100007F:EE48", "0A"), None, "127.0.0.1");
+        let inland = |local: &str| read(&line(local, "0A"), "tcp").map(|clash| clash.is_inland());
+        assert_eq!(inland("0100007F:EE48"), Some(true), "127.0.0.1");
+        assert_eq!(inland("0000000000000000FFFF00000100007F:EE48"), Some(true), "::ffff:127.0.0.1");
+        assert_eq!(inland("00000000:EE48"), Some(false));
         assert_eq!(port("00000000:EE48", "06"), None, "TIME_WAIT");
         assert_eq!(port("00000000000000000000000000000000:EE48", "0A"), Some(61000), "::");
         assert_eq!(port("0000000000000000FFFF0000037100CB:EE48", "01"), Some(61000), "::ffff:203.0.113.3");
-        assert_eq!(port("0000000000000000FFFF00000100007F:EE48", "01"), None, "::ffff:127.0.0.1");
         assert_eq!(port("B80D01200000000000000000010000000:EE48", "01"), None, "2001:db8::1");
         assert_eq!(read("  sl  local_address rem_address   st tx_queue", "tcp"), None);
     }
@@ -150,6 +159,7 @@ mod tests {
         let port = udp.local_addr().expect("address").port();
         assert!(within((port, port)).expect("sockets").iter().any(|clash| clash.protocol == "udp"));
         let port = inside.local_addr().expect("address").port();
-        assert!(within((port, port)).expect("sockets").iter().all(|clash| clash.protocol == "udp"));
+        let found = within((port, port)).expect("sockets");
+        assert!(found.iter().all(|clash| clash.protocol == "udp" || clash.is_inland()));
     }
 }

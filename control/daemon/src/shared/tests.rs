@@ -4,13 +4,15 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
-use super::make_maps;
-use super::program::{self, Face, Maps, Scope};
+use super::program::{self, Face, Forwarded, Maps, Scope};
+use super::{local, make_maps};
 use crate::ebpf::bpf;
 use crate::ebpf::testing::{copies, with_few_rights};
 
 const HOST: [u8; 4] = [203, 0, 113, 3];
 const REMOTE: [u8; 4] = [198, 51, 100, 7];
+/// An address that has a forward to itself.
+const FORWARD: [u8; 4] = [203, 0, 113, 20];
 const PORTS: (u16, u16) = (61000, 65535);
 const PASS: i32 = -1;
 const DROP: i32 = 2;
@@ -19,12 +21,16 @@ const REDIRECT: i32 = 7;
 struct Programs {
     inward: OwnedFd,
     outward: OwnedFd,
+    inland: OwnedFd,
 }
 
 fn scope() -> Scope {
     let host = Ipv4Addr::from(HOST);
+    let forward = |protocol, address, ports| Forwarded { protocol, address, ports };
+    let forwards =
+        vec![forward(6, Some(Ipv4Addr::from(FORWARD)), (443, 443)), forward(17, None, (5353, 5354))];
     let pool = (Ipv4Addr::new(203, 0, 113, 10), Ipv4Addr::new(203, 0, 113, 12));
-    Scope { addresses: vec![(host, host), pool], ports: vec![(5000, 5009), PORTS] }
+    Scope { addresses: vec![(host, host), pool], ports: vec![(5000, 5009), PORTS], forwards }
 }
 
 fn load() -> Option<(Programs, Maps)> {
@@ -39,7 +45,9 @@ fn load_here() -> io::Result<(Programs, Maps)> {
     let outward = program::outward(&scope(), &maps, &face);
     let inward = bpf::program(&inward, c"pontoon_in").expect("the kernel takes it");
     let outward = bpf::program(&outward, c"pontoon_out").expect("the kernel takes it");
-    Ok((Programs { inward, outward }, maps))
+    let inland =
+        bpf::program(&local::inland(&scope(), &maps, 1), c"pontoon_lo").expect("the kernel takes it");
+    Ok((Programs { inward, outward, inland }, maps))
 }
 
 /// An IPv4 packet in a frame for the loopback interface.
@@ -140,6 +148,54 @@ fn ports_of_nat_are_redirected_and_those_of_the_host_are_not() {
     assert_eq!((arrives(&programs, &gre), leaves(&programs, &gre)), (PASS, DROP));
     let short = Packet::new(REMOTE, HOST, 17, vec![0; 4]);
     assert_eq!(arrives(&programs, &short), PASS);
+}
+
+#[test]
+fn forwards_take_their_protocol_and_address_only() {
+    let Some((programs, _maps)) = load() else { return };
+    for (address, protocol, port, verdict) in [
+        (FORWARD, 6, 443, REDIRECT),
+        (FORWARD, 17, 443, PASS),
+        (HOST, 6, 443, PASS),
+        (HOST, 17, 5354, REDIRECT),
+        (HOST, 6, 5354, PASS),
+        ([203, 0, 113, 11], 17, 5353, REDIRECT),
+        (FORWARD, 17, 5353, PASS),
+        (FORWARD, 6, 61000, PASS),
+    ] {
+        let packet = Packet::new(REMOTE, address, protocol, ports(80, port));
+        assert_eq!(arrives(&programs, &packet), verdict, "{address:?} {protocol} {port}");
+        let packet = Packet::new(address, REMOTE, protocol, ports(port, 80));
+        let back = if verdict == PASS { DROP } else { REDIRECT };
+        assert_eq!(leaves(&programs, &packet), back, "{address:?} {protocol} {port}");
+        let packet = Packet::new(HOST, address, protocol, ports(80, port));
+        let asked = bpf::run(&programs.inland, &packet.frame()).expect("run");
+        // The host does not ask NAT's ports.
+        assert_eq!(asked, verdict, "{address:?} {protocol} {port}");
+    }
+}
+
+#[test]
+fn the_host_hears_nothing_it_did_not_ask_for() {
+    let Some((programs, _maps)) = load() else { return };
+    let asks = |from, to, client, port| {
+        bpf::run(&programs.inland, &Packet::new(from, to, 17, ports(client, port)).frame()).expect("run")
+    };
+    let answer = |client, port| leaves(&programs, &Packet::new(HOST, HOST, 17, ports(port, client)));
+    assert_eq!(answer(4000, 5353), DROP);
+    assert_eq!(asks([127, 0, 0, 1], [127, 0, 0, 1], 4000, 5353), REDIRECT);
+    assert_eq!(asks([127, 0, 0, 1], [127, 0, 0, 2], 4001, 5353), PASS);
+    assert_eq!(asks([127, 0, 0, 1], [127, 0, 0, 1], 4001, 61000), PASS);
+    assert_eq!((answer(4000, 5353), answer(4000, 5354), answer(4001, 5353)), (REDIRECT, DROP, DROP));
+    let part = |fragment| {
+        let mut packet = Packet::new(HOST, HOST, 17, ports(5353, 4000));
+        packet.fragment = fragment;
+        leaves(&programs, &packet)
+    };
+    assert_eq!(
+        (part(0x2005), part(0x2000), part(0x2005), part(0x000a)),
+        (DROP, REDIRECT, REDIRECT, REDIRECT)
+    );
 }
 
 #[test]

@@ -270,9 +270,8 @@ impl State {
         if let Some(uplink) =
             network.uplink.filter(|&uplink| self.is_for_host(context, uplink, frame, packet))
         {
-            let local = (source, packet.source_port);
             // Perhaps an answer to the host, which came by a forward: its session's owner knows.
-            return match self.nat.forwards().leads_to(id, packet.ip.protocol, local) {
+            return match self.nat.forwards().may_answer(id, packet) {
                 true => self.leave_by_nat(context, network, (id, uplink), frame, packet),
                 false => to_host(context, network, frame),
             };
@@ -405,7 +404,11 @@ impl State {
         let packet = Packet::parse(frame).ok_or(DropReason::IpMalformed)?;
         if self.is_for_host(context, id, frame, &packet) {
             // The host came by a forward, from its own address.
-            return self.send_uplink(context, id, packet.destination(), frame, false);
+            self.send_uplink(context, id, packet.destination(), frame, false)?;
+            if packet.ip.fragment_offset() == 0 {
+                return Ok(());
+            }
+            // Perhaps it was a guest. Who is not waiting for a fragment drops it, the host's programs too.
         }
         context.ingress = uplink.port.ok_or(DropReason::UplinkDown)?;
         pontoon_wire::put(frame, 0, &uplink.mac);

@@ -6,6 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
+use pontoon_wire::frame::Packet;
 use pontoon_wire::ipv4;
 
 use super::slot::{Flow, Slot};
@@ -157,8 +158,20 @@ impl Forwards {
         self.inside.has(flow.local.1) && self.find_inside(network, flow.protocol, flow.local).is_some()
     }
 
+    /// A packet of a guest's to the host's address may be an answer to one that came by a forward. Fragments go one way,
+    /// whatever they are: only the first says.
+    pub(crate) fn may_answer(&self, network: u16, packet: &Packet) -> bool {
+        let protocol = packet.ip.protocol;
+        if !matches!(protocol, ipv4::TCP | ipv4::UDP | ipv4::ICMP) {
+            return false;
+        }
+        packet.ip.is_fragment()
+            || protocol == ipv4::ICMP && self.has_guest(network, packet.source())
+            || self.leads_to(network, protocol, (packet.source(), packet.source_port))
+    }
+
     /// A guest's endpoint is behind a forward.
-    pub(crate) fn leads_to(&self, network: u16, protocol: u8, local: (Ipv4Addr, u16)) -> bool {
+    fn leads_to(&self, network: u16, protocol: u8, local: (Ipv4Addr, u16)) -> bool {
         self.inside.has(local.1) && self.find_inside(network, protocol, local).is_some()
     }
 

@@ -245,7 +245,11 @@ impl Nat {
     pub(crate) fn is_known(&mut self, now: Time, network: u16, frame: &[u8], packet: &Packet) -> bool {
         match classify(frame, packet, Side::Source) {
             Ok(Kind::Session(flow)) => self.table.outgoing(now, network, &flow).is_some(),
-            _ => false,
+            Ok(Kind::Fragment) => self.sent.get(self.table.hasher(), now, network, packet).is_some(),
+            Ok(Kind::Error(quoted)) => quoted
+                .flow(Side::Destination)
+                .is_some_and(|flow| self.table.outgoing(now, network, &flow).is_some()),
+            Err(_) => false,
         }
     }
 
