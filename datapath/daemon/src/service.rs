@@ -298,6 +298,8 @@ impl Service {
             .collect();
         let generation = next.snapshot.generation;
         let (mut attached, fresh) = self.take_attached(&next);
+        // Before anybody can report one of what is new: a second report of a port is not told to control.
+        self.link.retain_failures(|port| !fresh.contains(&port));
         // Attaches come before the document that names them: what it does not name was given up.
         self.pending.clear();
         let (done, answers) = crossbeam_channel::bounded(self.workers.len());
@@ -350,7 +352,7 @@ impl Service {
         self.meet_front_ends(fresh);
         self.held.retain(|port, _| snapshot.port(*port).is_some());
         self.kept.retain(|port, _| snapshot.port(*port).is_some());
-        self.link.retain_failures(|port| snapshot.port(port).is_some() && !fresh.contains(&port));
+        self.link.retain_failures(|port| snapshot.port(port).is_some());
     }
 
     /// Workers know the ports by now: their front-ends may speak, and those of ports that went shall not.
