@@ -238,6 +238,7 @@ fn stamp(time_ms: u64) -> String {
     time.unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
 }
 
+//= RFC6888#REQ-12
 fn line(entry: &Entry) -> String {
     let word = if entry.begins { "begin" } else { "end" };
     let mut line = String::new();
@@ -303,6 +304,7 @@ mod tests {
         path
     }
 
+    //= RFC6888#REQ-12 type=test
     #[test]
     fn a_line_says_who_had_which_port_when() {
         let line = line(&entry(40000, true));

@@ -168,6 +168,7 @@ fn logged(world: &World, file: &str, guest: &str) -> Vec<String> {
     text.lines().filter(|line| line.contains(&format!(" guest={guest} "))).map(str::to_owned).collect()
 }
 
+//= RFC6888#REQ-12 type=test
 #[test]
 fn mappings_are_logged_without_whom_they_speak_to() {
     let Some((mut world, address)) = world(&[]) else { return };
